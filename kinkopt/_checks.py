@@ -1,0 +1,140 @@
+"""Says no to bad input, in a sentence that helps.
+
+Each check names what is wrong, with which value, where, and the way out. All of them look at Python
+values, shapes and dtypes only, so they cost nothing under `jit`: a traced hyperparameter (a
+population under `vmap`, `optax.inject_hyperparams`) passes unchecked, because it has no value yet.
+"""
+
+import dataclasses
+import math
+import numbers
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kinkopt._coordinates import leaf_names
+from kinkopt._typing import PyTree
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+  """The finite numbers a hyperparameter may take, ends in or out."""
+
+  low: float
+  high: float
+  has_low: bool = True
+  has_high: bool = False
+
+  def __contains__(self, value: float) -> bool:
+    above = value >= self.low if self.has_low else value > self.low
+    below = value <= self.high if self.has_high else value < self.high
+    return above and below and math.isfinite(value)
+
+  def __str__(self) -> str:
+    left, right = "[" if self.has_low else "(", "]" if self.has_high else ")"
+    return f"{left}{self.low:g}, {self.high:g}{right}"
+
+
+NON_NEGATIVE = Interval(0, math.inf)
+POSITIVE = Interval(0, math.inf, has_low=False)
+FRACTION = Interval(0, 1)
+FACTOR = Interval(0, 1, has_low=False, has_high=True)
+
+
+def check_number(caller: str, name: str, value: Any, interval: Interval, advice: str) -> None:
+  """Checks a scalar hyperparameter; traced values and schedules pass.
+
+  Args:
+    caller: the public function, as the user wrote it.
+    name: the argument's name.
+    value: what was given.
+    interval: where it must lie.
+    advice: one sentence: what the number means or what to write instead.
+
+  Raises:
+    TypeError: if `value` is not a real number.
+    ValueError: if it is not a scalar or does not lie in `interval`; NaN and infinity never do.
+  """
+  if callable(value) or isinstance(value, jax.core.Tracer):
+    return
+  is_array = isinstance(value, jax.typing.ArrayLike) and hasattr(value, "dtype")
+  if is_array and jnp.ndim(value) != 0:
+    raise ValueError(
+      f"`{caller}({name}=...)` must be a scalar, but has shape {jnp.shape(value)}. "
+      f"For one value per member of a population, put `jax.vmap` around the call. {advice}"
+    )
+  if not isinstance(value, numbers.Real) and not (
+    is_array and jnp.issubdtype(value.dtype, jnp.number) and jnp.isrealobj(value)
+  ):
+    raise TypeError(f"`{caller}({name}={value!r})` is not a real number. {advice}")
+  if float(value) not in interval:
+    raise ValueError(
+      f"`{caller}({name}={float(value):g})` is out of range: "
+      f"`{name}` must lie in {interval}. {advice}"
+    )
+
+
+def check_floating(caller: str, tree: PyTree, what: str) -> None:
+  """Checks that every leaf is real or complex floating point.
+
+  Raises:
+    TypeError: naming the first leaf that is not, and its dtype.
+  """
+  for index, leaf in enumerate(jax.tree.leaves(tree)):
+    dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
+    if not jnp.issubdtype(dtype, jnp.inexact):
+      raise TypeError(
+        f"`{caller}` needs floating-point {what}, but the leaf `{leaf_names(tree)[index]}` is "
+        f"{dtype}. Only real and complex floating-point numbers have a gradient: keep counters and "
+        "masks out of the differentiated tree, or wrap the transform in `optax.masked`."
+      )
+
+
+def _signature(leaf: Any) -> str:
+  shape = ",".join(map(str, jnp.shape(leaf)))
+  return f"{getattr(leaf, 'dtype', type(leaf).__name__)}[{shape}]"
+
+
+def check_same_tree(caller: str, what: str, tree: PyTree, like_what: str, like: PyTree) -> None:
+  """Checks that two trees have the same structure and, leaf by leaf, the same shapes.
+
+  Args:
+    caller: the public function or transform, as the user wrote it.
+    what: the name of `tree` in the message, such as "gradient".
+    tree: the tree to check.
+    like_what: the name of `like`, such as "parameters".
+    like: the tree it must match; dtypes may differ.
+
+  Raises:
+    ValueError: naming the leaves that only one of them has, or the first of another shape.
+  """
+  if jax.tree.structure(tree) != jax.tree.structure(like):
+    names, like_names = leaf_names(tree), leaf_names(like)
+    missing = [name for name in like_names if name not in names]
+    extra = [name for name in names if name not in like_names]
+    if missing or extra:
+      differences = [f"has no leaf {_quoted(missing)}"] if missing else []
+      if extra:
+        differences.append(f"has {_quoted(extra)} {'instead' if missing else 'besides'}")
+      detail = f"The {what} " + "; it ".join(differences)
+    else:
+      detail = (
+        f"The containers differ: {jax.tree.structure(tree)} against {jax.tree.structure(like)}"
+      )
+    raise ValueError(
+      f"`{caller}`: the {what} does not have the tree of the {like_what}. {detail}. "
+      f"Pass a {what} with the same tree as the {like_what}."
+    )
+  for index, (leaf, like_leaf) in enumerate(zip(jax.tree.leaves(tree), jax.tree.leaves(like))):
+    if jnp.shape(leaf) != jnp.shape(like_leaf):
+      raise ValueError(
+        f"`{caller}`: the {what} leaf `{leaf_names(tree)[index]}` is {_signature(leaf)}, but the "
+        f"{like_what} has {_signature(like_leaf)} there. Shapes are not broadcast: a {what} must "
+        f"have the shape of the {like_what}."
+      )
+
+
+def _quoted(names: list[str], most: int = 3) -> str:
+  shown = ", ".join(f"`{name}`" for name in names[:most])
+  return shown + (f" and {len(names) - most} more" if len(names) > most else "")
