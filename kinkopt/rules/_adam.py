@@ -172,7 +172,7 @@ def adam(
     >>> import kinkopt
     >>> tx = kinkopt.rules.adam(0.1, bias_correction=True)
     >>> updates, _ = tx.update(jnp.array([3.0, -0.5]), tx.init(jnp.zeros(2)))
-    >>> print(updates.round(4))
+    >>> print(updates.round(3))
     [-0.1  0.1]
 
   References:

@@ -102,9 +102,9 @@ def keep_and_add(decay: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
   """Splits a decay into its weights: what is kept of the past, and what is added of the new.
 
   Python numbers are subtracted in Python: `1 - 0.999` in float32 would lose 4 digits. An array that
-  rounding has pushed up to 1 (`optax.inject_hyperparams` turns 0.999 into bfloat16's 1.0 when the
-  parameters are bfloat16) is taken as the largest number below 1 of its dtype: with a decay of 1, an
-  average stays 0 for ever and the bias correction divides 0 by 0.
+  rounding has pushed up to 1 (`optax.inject_hyperparams` turns 0.999 into bfloat16's 1.0 where the
+  parameters are bfloat16) is taken as the largest number below 1 of its dtype: with a decay of 1,
+  an average stays 0 for ever and the bias correction divides 0 by 0.
   """
   if isinstance(decay, numbers.Real):
     return decay, 1 - float(decay)
