@@ -124,15 +124,19 @@ def check_same_tree(caller: str, what: str, tree: PyTree, like_what: str, like: 
       )
     raise ValueError(
       f"`{caller}`: the {what} does not have the tree of the {like_what}. {detail}. "
-      f"Pass a {what} with the same tree as the {like_what}."
+      f"Pass {_article(what)} {what} with the same tree as the {like_what}."
     )
   for index, (leaf, like_leaf) in enumerate(zip(jax.tree.leaves(tree), jax.tree.leaves(like))):
     if jnp.shape(leaf) != jnp.shape(like_leaf):
       raise ValueError(
         f"`{caller}`: the {what} leaf `{leaf_names(tree)[index]}` is {_signature(leaf)}, but the "
-        f"{like_what} has {_signature(like_leaf)} there. Shapes are not broadcast: a {what} must "
-        f"have the shape of the {like_what}."
+        f"{like_what} has {_signature(like_leaf)} there. Shapes are not broadcast: "
+        f"{_article(what)} {what} must have the shape of the {like_what}."
       )
+
+
+def _article(noun: str) -> str:
+  return "an" if noun[0] in "aeiou" else "a"
 
 
 def _quoted(names: list[str], most: int = 3) -> str:
