@@ -1,8 +1,9 @@
 """Says no to bad input, in a sentence that helps.
 
 Each check names what is wrong, with which value, where, and the way out. All of them look at Python
-values, shapes and dtypes only, so they cost nothing under `jit`: a traced hyperparameter (a
-population under `vmap`, `optax.inject_hyperparams`) passes unchecked, because it has no value yet.
+values, shapes and dtypes only, so they cost nothing under `jit`: of a traced hyperparameter (a
+population under `vmap`, `optax.inject_hyperparams`) the shape and the dtype are checked, but not
+the value, because it has none yet.
 """
 
 import dataclasses
@@ -15,6 +16,14 @@ import jax.numpy as jnp
 
 from kinkopt._coordinates import leaf_names
 from kinkopt._typing import PyTree
+
+
+def _plain(value: float) -> str:
+  """Writes 1.0 as "1", and nothing that is not 1 as "1"."""
+  value, short = float(value), f"{value:g}"
+  if float(short) == value or math.isnan(value):
+    return short
+  return f"{value:.0f}" if value.is_integer() else repr(value)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,7 +42,7 @@ class Interval:
 
   def __str__(self) -> str:
     left, right = "[" if self.has_low else "(", "]" if self.has_high else ")"
-    return f"{left}{self.low:g}, {self.high:g}{right}"
+    return f"{left}{_plain(self.low)}, {_plain(self.high)}{right}"
 
 
 NON_NEGATIVE = Interval(0, math.inf)
@@ -42,8 +51,16 @@ FRACTION = Interval(0, 1)
 FACTOR = Interval(0, 1, has_low=False, has_high=True)
 
 
-def check_number(caller: str, name: str, value: Any, interval: Interval, advice: str) -> None:
-  """Checks a scalar hyperparameter; traced values and schedules pass.
+def check_number(
+  caller: str,
+  name: str,
+  value: Any,
+  interval: Interval,
+  advice: str,
+  *,
+  accepts_schedule: bool = True,
+) -> None:
+  """Checks a scalar hyperparameter; schedules pass, and so do traced scalars.
 
   Args:
     caller: the public function, as the user wrote it.
@@ -51,43 +68,77 @@ def check_number(caller: str, name: str, value: Any, interval: Interval, advice:
     value: what was given.
     interval: where it must lie.
     advice: one sentence: what the number means or what to write instead.
+    accepts_schedule: whether any callable passes.
 
   Raises:
-    TypeError: if `value` is not a real number.
+    TypeError: if `value` is not a real number; True and False are not.
     ValueError: if it is not a scalar or does not lie in `interval`; NaN and infinity never do.
   """
-  if callable(value) or isinstance(value, jax.core.Tracer):
+  if accepts_schedule and callable(value):
     return
-  is_array = isinstance(value, jax.typing.ArrayLike) and hasattr(value, "dtype")
-  if is_array and jnp.ndim(value) != 0:
+  shape, dtype = getattr(value, "shape", ()), getattr(value, "dtype", None)
+  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if dtype is not None:
+    is_number = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+  if not is_number:
+    raise TypeError(f"`{caller}({name}={value!r})` is not a real number. {advice}")
+  if shape != ():
     raise ValueError(
-      f"`{caller}({name}=...)` must be a scalar, but has shape {jnp.shape(value)}. "
+      f"`{caller}({name}=...)` must be a scalar, but has shape {shape}. "
       f"For one value per member of a population, put `jax.vmap` around the call. {advice}"
     )
-  if not isinstance(value, numbers.Real) and not (
-    is_array and jnp.issubdtype(value.dtype, jnp.number) and jnp.isrealobj(value)
-  ):
-    raise TypeError(f"`{caller}({name}={value!r})` is not a real number. {advice}")
-  if float(value) not in interval:
+  if not isinstance(value, jax.core.Tracer) and float(value) not in interval:
     raise ValueError(
-      f"`{caller}({name}={float(value):g})` is out of range: "
+      f"`{caller}({name}={_plain(float(value))})` is out of range: "
       f"`{name}` must lie in {interval}. {advice}"
     )
 
 
-def check_floating(caller: str, tree: PyTree, what: str) -> None:
+def check_integer(caller: str, name: str, value: Any, interval: Interval, advice: str) -> None:
+  """Checks a scalar hyperparameter that counts something; traced scalars pass.
+
+  Raises:
+    TypeError: if `value` is not an integer; 10.0 and True are not.
+    ValueError: if it is not a scalar or does not lie in `interval`.
+  """
+  is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  if not is_integer and not jnp.issubdtype(getattr(value, "dtype", bool), jnp.integer):
+    raise TypeError(f"`{caller}({name}={value!r})` is not an integer. {advice}")
+  check_number(caller, name, value, interval, advice, accepts_schedule=False)
+
+
+def dtype_of(leaf: Any) -> Any:
+  """Gives the dtype of an array or of a Python number, and None for anything else."""
+  if isinstance(leaf, bool | int | float | complex):
+    return jnp.result_type(leaf)
+  return getattr(leaf, "dtype", None)
+
+
+def check_floating(
+  caller: str,
+  tree: PyTree,
+  what: str,
+  advice: str = "keep counters and masks out of the differentiated tree, or wrap the transform in "
+  "`optax.masked`.",
+) -> None:
   """Checks that every leaf is real or complex floating point.
+
+  Args:
+    caller: the public function, as the user wrote it.
+    tree: what was given.
+    what: what its leaves are, in the plural, such as "parameters".
+    advice: the way out, as the end of a sentence.
 
   Raises:
     TypeError: naming the first leaf that is not, and its dtype.
   """
   for index, leaf in enumerate(jax.tree.leaves(tree)):
-    dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
-    if not jnp.issubdtype(dtype, jnp.inexact):
+    dtype = dtype_of(leaf)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
       raise TypeError(
         f"`{caller}` needs floating-point {what}, but the leaf `{leaf_names(tree)[index]}` is "
-        f"{dtype}. Only real and complex floating-point numbers have a gradient: keep counters and "
-        "masks out of the differentiated tree, or wrap the transform in `optax.masked`."
+        f"{type(leaf).__name__ if dtype is None else dtype}. Only real and complex floating-point "
+        f"numbers have a gradient: {advice}"
       )
 
 
