@@ -96,8 +96,8 @@ def scale_by_newton(damping: optax.ScalarOrSchedule = 0.0) -> optax.GradientTran
     ...     grads, state, params, value=value, grad=grads, value_fn=loss
     ...   )
     ...   params = optax.apply_updates(params, updates)
-    >>> print(params, kinkopt.newton.outcome(state).name)
-    [3.1415927 3.1415927] NEWTON
+    >>> print(params.round(4), kinkopt.newton.outcome(state).name)
+    [3.1416 3.1416] NEWTON
 
   References:
     CS231n notes, "Second order methods"; Nocedal and Wright, "Numerical Optimization" (2006),
