@@ -1,8 +1,8 @@
 """What `import kinkopt` adds to `import jax, optax`, in fresh processes that take turns.
 
 The difference of the two medians includes what Python's garbage collector does meanwhile: after JAX
-has made its many objects, one full collection costs some 50 ms, whoever triggers it. The time of the
-import statement alone, with the collector off, is printed beside it.
+has made its many objects, one full collection costs some 50 ms, whoever triggers it. The time of
+the import statement alone, with the collector off, is printed beside it.
 
     python benchmarks/import_time.py [--rounds N] [--json FILE]
 """
