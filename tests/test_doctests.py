@@ -44,7 +44,7 @@ def test_examples_of_docstrings_run(name):
   "function",
   [
     pytest.param(getattr(wing, name), id=f"{wing.__name__}.{name}")
-    for wing in vars(kinkopt).values()
+    for wing in (getattr(kinkopt, name) for name in kinkopt.__all__)
     if inspect.ismodule(wing)
     for name in getattr(wing, "__all__", [])
     if inspect.isfunction(getattr(wing, name, None))
