@@ -1,12 +1,24 @@
-"""One setting for every test: 64 bits on, eight virtual devices, nothing silent."""
+"""One setting for every test: the CPU, eight virtual devices of it, and 64 bits on."""
 
 import os
 
-# Read once, when JAX makes its backend: must come before the first use of JAX.
+# Read once, when JAX makes its backend: must come before the first use of JAX. On a machine with a
+# GPU the tests would otherwise find one device, and other roundings than the tolerances expect.
+os.environ["JAX_PLATFORMS"] = "cpu"
 os.environ["XLA_FLAGS"] = (
   os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 
 import jax
+import pytest
 
 jax.config.update("jax_enable_x64", True)
+
+
+@pytest.fixture(autouse=True)
+def _settings_are_left_as_found():
+  """A test that changes a setting of JAX and leaves it so would decide the fate of later ones."""
+  before = dict(jax.config.values)
+  yield
+  after = jax.config.values
+  assert {name for name in before if before[name] != after[name]} == set()

@@ -1,0 +1,83 @@
+"""Timing contestants against each other on a machine that is never quite quiet.
+
+Contestants run in turns, a few steps each, in an order that rotates from round to round; so a slow
+spell of the machine falls on all of them alike. Ratios are formed within a round and then the
+median over rounds is taken: that is far steadier than the ratio of two medians.
+"""
+
+import dataclasses
+import importlib.metadata
+import os
+import platform
+import statistics
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+
+
+@dataclasses.dataclass(frozen=True)
+class Timing:
+  """Seconds per step, one number per round."""
+
+  seconds: tuple[float, ...]
+
+  @property
+  def median(self) -> float:
+    return statistics.median(self.seconds)
+
+  @property
+  def spread(self) -> float:
+    """Half the distance between the quartiles, relative to the median."""
+    low, _, high = statistics.quantiles(self.seconds, n=4)
+    return (high - low) / 2 / self.median
+
+  def ratio_to(self, other: "Timing") -> float:
+    return statistics.median(a / b for a, b in zip(self.seconds, other.seconds, strict=True))
+
+
+def race(
+  contestants: Mapping[str, Callable[[int], None]], rounds: int, steps: int
+) -> dict[str, Timing]:
+  """Lets each contestant run `steps` steps per round, in turns.
+
+  Args:
+    contestants: name -> a function that runs the given number of steps and waits for the result.
+    rounds: how many numbers each contestant gets; one more round warms up.
+    steps: steps per round and contestant.
+  """
+  names = list(contestants)
+  seconds: dict[str, list[float]] = {name: [] for name in names}
+  for name in names:
+    contestants[name](steps)
+  for turn in range(rounds):
+    shift = turn % len(names)
+    for name in names[shift:] + names[:shift]:
+      started = time.perf_counter()
+      contestants[name](steps)
+      seconds[name].append((time.perf_counter() - started) / steps)
+  return {name: Timing(tuple(times)) for name, times in seconds.items()}
+
+
+def describe_run(packages: Sequence[str] = ("jax", "jaxlib", "optax", "numpy")) -> str:
+  """Says where and how a benchmark ran, for the head of its table."""
+  versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+  return "\n".join(
+    [
+      f"machine: {_processor()}, {_available_cores()} cores, {platform.system()}",
+      f"versions: Python {platform.python_version()}, {versions}",
+      f"command: python {' '.join(sys.argv)}",
+    ]
+  )
+
+
+def _available_cores() -> int:
+  return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _processor() -> str:
+  try:
+    with open("/proc/cpuinfo") as lines:
+      names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
+  except OSError:
+    names = []
+  return names[0] if names else platform.processor() or platform.machine()
