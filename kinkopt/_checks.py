@@ -1,8 +1,9 @@
 """Says no to bad input, in a sentence that helps.
 
 Each check names what is wrong, with which value, where, and the way out. All of them look at Python
-values, shapes and dtypes only, so they cost nothing under `jit`: a traced hyperparameter (a
-population under `vmap`, `optax.inject_hyperparams`) passes unchecked, because it has no value yet.
+values, shapes and dtypes only, so they cost nothing under `jit`: of a traced hyperparameter (a
+population under `vmap`, `optax.inject_hyperparams`) the shape and the dtype are checked, but not
+the value, because it has none yet.
 """
 
 import dataclasses
@@ -42,8 +43,16 @@ FRACTION = Interval(0, 1)
 FACTOR = Interval(0, 1, has_low=False, has_high=True)
 
 
-def check_number(caller: str, name: str, value: Any, interval: Interval, advice: str) -> None:
-  """Checks a scalar hyperparameter; traced values and schedules pass.
+def check_number(
+  caller: str,
+  name: str,
+  value: Any,
+  interval: Interval,
+  advice: str,
+  *,
+  accepts_schedule: bool = True,
+) -> None:
+  """Checks a scalar hyperparameter; schedules pass, and so do traced scalars.
 
   Args:
     caller: the public function, as the user wrote it.
@@ -51,43 +60,83 @@ def check_number(caller: str, name: str, value: Any, interval: Interval, advice:
     value: what was given.
     interval: where it must lie.
     advice: one sentence: what the number means or what to write instead.
+    accepts_schedule: whether any callable passes.
 
   Raises:
-    TypeError: if `value` is not a real number.
+    TypeError: if `value` is not a real number; True and False are not.
     ValueError: if it is not a scalar or does not lie in `interval`; NaN and infinity never do.
   """
-  if callable(value) or isinstance(value, jax.core.Tracer):
+  if accepts_schedule and callable(value):
     return
-  is_array = isinstance(value, jax.typing.ArrayLike) and hasattr(value, "dtype")
-  if is_array and jnp.ndim(value) != 0:
+  shape, dtype = getattr(value, "shape", ()), getattr(value, "dtype", None)
+  is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+  if dtype is not None:
+    is_number = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
+  if not is_number:
+    raise TypeError(f"`{caller}({name}={value!r})` is not a real number. {advice}")
+  if shape != ():
     raise ValueError(
-      f"`{caller}({name}=...)` must be a scalar, but has shape {jnp.shape(value)}. "
+      f"`{caller}({name}=...)` must be a scalar, but has shape {shape}. "
       f"For one value per member of a population, put `jax.vmap` around the call. {advice}"
     )
-  if not isinstance(value, numbers.Real) and not (
-    is_array and jnp.issubdtype(value.dtype, jnp.number) and jnp.isrealobj(value)
-  ):
-    raise TypeError(f"`{caller}({name}={value!r})` is not a real number. {advice}")
-  if float(value) not in interval:
+  if not isinstance(value, jax.core.Tracer) and float(value) not in interval:
     raise ValueError(
-      f"`{caller}({name}={float(value):g})` is out of range: "
+      f"`{caller}({name}={_shown(float(value), interval)})` is out of range: "
       f"`{name}` must lie in {interval}. {advice}"
     )
 
 
-def check_floating(caller: str, tree: PyTree, what: str) -> None:
+def check_integer(caller: str, name: str, value: Any, interval: Interval, advice: str) -> None:
+  """Checks a scalar hyperparameter that counts something; traced scalars pass.
+
+  Raises:
+    TypeError: if `value` is not an integer; 10.0 and True are not.
+    ValueError: if it is not a scalar or does not lie in `interval`.
+  """
+  is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
+  if not is_integer and not jnp.issubdtype(getattr(value, "dtype", bool), jnp.integer):
+    raise TypeError(f"`{caller}({name}={value!r})` is not an integer. {advice}")
+  check_number(caller, name, value, interval, advice, accepts_schedule=False)
+
+
+def _shown(value: float, interval: Interval) -> str:
+  short = f"{value:g}"
+  # 1 + 1e-9 must not be shown as 1 where 1 would have been right.
+  return repr(value) if float(short) in interval else short
+
+
+def dtype_of(leaf: Any) -> Any:
+  """Gives the dtype of an array or of a Python number, and None for anything else."""
+  if isinstance(leaf, bool | int | float | complex):
+    return jnp.result_type(leaf)
+  return getattr(leaf, "dtype", None)
+
+
+def check_floating(
+  caller: str,
+  tree: PyTree,
+  what: str,
+  advice: str = "keep counters and masks out of the differentiated tree, or wrap the transform in "
+  "`optax.masked`.",
+) -> None:
   """Checks that every leaf is real or complex floating point.
+
+  Args:
+    caller: the public function, as the user wrote it.
+    tree: what was given.
+    what: what its leaves are, in the plural, such as "parameters".
+    advice: the way out, as the end of a sentence.
 
   Raises:
     TypeError: naming the first leaf that is not, and its dtype.
   """
   for index, leaf in enumerate(jax.tree.leaves(tree)):
-    dtype = getattr(leaf, "dtype", None) or jnp.result_type(leaf)
-    if not jnp.issubdtype(dtype, jnp.inexact):
+    dtype = dtype_of(leaf)
+    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
       raise TypeError(
         f"`{caller}` needs floating-point {what}, but the leaf `{leaf_names(tree)[index]}` is "
-        f"{dtype}. Only real and complex floating-point numbers have a gradient: keep counters and "
-        "masks out of the differentiated tree, or wrap the transform in `optax.masked`."
+        f"{type(leaf).__name__ if dtype is None else dtype}. Only real and complex floating-point "
+        f"numbers have a gradient: {advice}"
       )
 
 
@@ -124,15 +173,19 @@ def check_same_tree(caller: str, what: str, tree: PyTree, like_what: str, like: 
       )
     raise ValueError(
       f"`{caller}`: the {what} does not have the tree of the {like_what}. {detail}. "
-      f"Pass a {what} with the same tree as the {like_what}."
+      f"Pass {_article(what)} {what} with the same tree as the {like_what}."
     )
   for index, (leaf, like_leaf) in enumerate(zip(jax.tree.leaves(tree), jax.tree.leaves(like))):
     if jnp.shape(leaf) != jnp.shape(like_leaf):
       raise ValueError(
         f"`{caller}`: the {what} leaf `{leaf_names(tree)[index]}` is {_signature(leaf)}, but the "
-        f"{like_what} has {_signature(like_leaf)} there. Shapes are not broadcast: a {what} must "
-        f"have the shape of the {like_what}."
+        f"{like_what} has {_signature(like_leaf)} there. Shapes are not broadcast: "
+        f"{_article(what)} {what} must have the shape of the {like_what}."
       )
+
+
+def _article(noun: str) -> str:
+  return "an" if noun[0] in "aeiou" else "a"
 
 
 def _quoted(names: list[str], most: int = 3) -> str:

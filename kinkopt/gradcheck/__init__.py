@@ -1,1 +1,7 @@
-"""Under construction."""
+"""Is my gradient right? The textbook check: a numerical gradient, its distance, its meaning."""
+
+from kinkopt.gradcheck._numerical import numerical_gradient
+from kinkopt.gradcheck._relative_error import relative_error
+from kinkopt.gradcheck._verdict import Verdict, verdict
+
+__all__ = ["Verdict", "numerical_gradient", "relative_error", "verdict"]

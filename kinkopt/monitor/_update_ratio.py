@@ -1,0 +1,158 @@
+"""The size of the step, seen from inside the chain.
+
+A transform that hands its updates on untouched and writes down two norms per leaf: that of the
+parameters and that of the updates. The norms lie in two flat vectors, one entry a leaf, so the
+state has one structure from `init` on, whatever wraps it. Quotients are taken when the state is
+read: a state that held 1/0 would poison wrappers that multiply it by 0.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import DTypeLike
+
+from kinkopt._checks import check_floating, check_same_tree
+from kinkopt._numerics import abs_sq, compute_dtype, real_dtype, safe_divide
+
+
+class UpdateRatioState(NamedTuple):
+  """The notes' `param_scale` and `update_scale` of the last step, in the order of the leaves.
+
+  The last axis numbers the leaves; a `jax.vmap` over models or a `lax.scan` over steps puts its
+  axes in front, and `ratio` and `overall` follow.
+  """
+
+  # Vectors and not a tree of scalars: `optax.tree.map_params` calls `init` with a placeholder, and
+  # would take whatever mirrors the parameters' tree for parameters.
+  param_scale: jax.Array  # [..., n_leaves], the l2 norms before the step
+  update_scale: jax.Array  # [..., n_leaves]
+
+  @property
+  def ratio(self) -> jax.Array:
+    """The norm of each leaf's update over the norm of the leaf, shaped `[..., n_leaves]`.
+
+    0/0 is 0. Infinity says that the parameters are zero and the update is not; NaN, that one of the
+    norms is not finite.
+    """
+    return _ratio(self.update_scale, self.param_scale)
+
+  @property
+  def overall(self) -> jax.Array:
+    """The norm of all updates over the norm of all parameters, shaped `[...]`; 0 without leaves."""
+    return _ratio(_norm_of_norms(self.update_scale), _norm_of_norms(self.param_scale))
+
+
+def _ratio(update_scale: jax.Array, param_scale: jax.Array) -> jax.Array:
+  # Without this, finite/infinite would be a harmless-looking 0.
+  is_finite = jnp.isfinite(update_scale) & jnp.isfinite(param_scale)
+  return jnp.where(is_finite, safe_divide(update_scale, param_scale), jnp.nan)
+
+
+def _norm_of_norms(scales: jax.Array) -> jax.Array:
+  # There are few of these, so scaling by the largest (no overflow, no underflow) costs nothing.
+  largest = jnp.max(scales, axis=-1, keepdims=True, initial=0)
+  scaled = safe_divide(scales, largest)
+  return largest[..., 0] * jnp.sqrt(jnp.sum(jnp.square(scaled), axis=-1))
+
+
+def _leaf_norms(tree: optax.Params, dtype: DTypeLike) -> jax.Array:
+  # A sum over the leaf as it is: `tree.vdot` and `norm(x.ravel())` gather a sharded leaf first.
+  leaves = [jnp.asarray(x, compute_dtype(jnp.result_type(x))) for x in jax.tree.leaves(tree)]
+  norms = [jnp.sqrt(jnp.sum(abs_sq(leaf))).astype(dtype) for leaf in leaves]
+  # The measurement watches; a derivative of the root at 0 must not reach whoever unrolls the steps.
+  return jax.lax.stop_gradient(jnp.stack(norms) if norms else jnp.zeros(0, dtype))
+
+
+def _check_update(
+  updates: optax.Updates, state: UpdateRatioState, params: optax.Params | None
+) -> None:
+  if params is None:
+    raise ValueError(
+      "`update_ratio` needs the weights it compares with, but `update` was called with "
+      "`params=None`. Call `tx.update(grads, state, params)`."
+    )
+  check_same_tree("update_ratio", "update", updates, "parameters", params)
+  check_floating("update_ratio", params, "parameters")
+  check_floating("update_ratio", updates, "updates")
+  shape, expected = jnp.shape(state.param_scale), (len(jax.tree.leaves(params)),)
+  if shape != expected:
+    raise ValueError(
+      f"`update_ratio`: the state holds norms of shape {shape}, but the parameters have "
+      f"{expected[0]} leaves: it was made for other parameters, or for a population. Make it anew "
+      "with `state = tx.init(params)`; for a population put `jax.vmap` around `tx.update` too."
+    )
+
+
+def update_ratio() -> optax.GradientTransformationExtraArgs:
+  r"""Measures how large each update is beside its parameters, and changes nothing.
+
+  The class notes write::
+
+      param_scale = norm(W.ravel())
+      update_scale = norm(update.ravel())
+      W += update
+      print(update_scale / param_scale)  # want ~1e-3
+
+  It measures the updates as they are at its place in the chain, against the parameters before the
+  step: as the last link it measures the step that is applied, as the first one the raw gradient.
+  Inside `optax.MultiSteps` it measures the accumulated steps; behind it, the zeros in between too.
+
+  Returns:
+    A transformation that returns the very updates it was given, and needs `params` in `update`. Its
+    state is an `UpdateRatioState`: `param_scale` and `update_scale`, two vectors with one l2 norm
+    per leaf (in the unit of the parameters; zeros at `init`), in the widest real dtype among the
+    leaves, float32 at the least. Read it with `read_update_ratios` on the host, or with
+    `find_update_ratio` under `jit`.
+
+  Raises:
+    ValueError: at `update`, if `params` is None, if the tree or the shapes of the updates are not
+      the parameters', or if the state was made for another number of leaves.
+    TypeError: if a leaf of the parameters or the updates is not floating point.
+
+  Numerics:
+    Zero parameters are no error: see `UpdateRatioState.ratio`. Squares are summed in float32 or
+    wider, in one pass. In float32 a norm below about 1e-19 is therefore measured as 0, and one
+    above 1.8e19 as infinity, which makes the ratio NaN; scaling each leaf by its largest entry
+    would avoid this, but reads all parameters and updates a second time. In float64 the limits are
+    1e-162 and 1.3e154. The norms are not differentiated (`lax.stop_gradient`); the updates are.
+
+  Differs from Optax:
+    `optax.monitor` gets its measurements at the first `update`, so its state changes structure and
+    `lax.scan`, `optax.MultiSteps` and `optax.apply_if_finite` reject it; and its measures do not
+    see the parameters.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> import kinkopt, optax
+    >>> params = {"b": jnp.zeros(2), "w": jnp.array([3.0, 4.0])}
+    >>> tx = optax.chain(kinkopt.rules.sgd(0.001), kinkopt.monitor.update_ratio())
+    >>> gradient = {"b": jnp.zeros(2), "w": jnp.array([4.0, 3.0])}
+    >>> updates, state = tx.update(gradient, tx.init(params), params)
+    >>> print(kinkopt.monitor.find_update_ratio(state).ratio)
+    [0.    0.001]
+
+  References:
+    CS231n notes, "Ratio of weights:updates".
+  """
+
+  def init(params: optax.Params) -> UpdateRatioState:
+    check_floating("update_ratio", params, "parameters")
+    leaves = jax.tree.leaves(params)
+    dtype = compute_dtype(*(real_dtype(jnp.result_type(leaf)) for leaf in leaves))
+    # Two buffers and not one twice: a donated state may not hold the same buffer in two places.
+    return UpdateRatioState(jnp.zeros(len(leaves), dtype), jnp.zeros(len(leaves), dtype))
+
+  def update(
+    updates: optax.Updates,
+    state: UpdateRatioState,
+    params: optax.Params | None = None,
+    **extra_args: Any,
+  ) -> tuple[optax.Updates, UpdateRatioState]:
+    del extra_args
+    _check_update(updates, state, params)
+    dtype = state.param_scale.dtype
+    return updates, UpdateRatioState(_leaf_norms(params, dtype), _leaf_norms(updates, dtype))
+
+  return optax.GradientTransformationExtraArgs(init, update)
