@@ -18,7 +18,7 @@ from kinkopt._numerics import machine_eps
 from kinkopt.cli._console import Console
 from kinkopt.cli._data import Data
 from kinkopt.cli._network import Params, init_network, loss
-from kinkopt.gradcheck import numerical_gradient, relative_error, verdict
+from kinkopt.gradcheck import Verdict, numerical_gradient, relative_error, verdict
 from kinkopt.render import Column, Heading, Table, Text, Tone
 
 IMAGES = 8  # each image adds 32 kinks: few of them keep the plain difference honest
@@ -33,7 +33,6 @@ _RUNGS = {
   1e-3: "1e-4 to 1e-2",
   1.0: "above 1e-2",
 }
-_WRONG = verdict(1.0, kinks=True)
 _TONES = (Tone.GOOD, Tone.PLAIN, Tone.WARN, Tone.BAD)
 
 
@@ -77,7 +76,7 @@ class GradientCheck:
       wrong &= {
         int(index)
         for index in np.flatnonzero(~(difference <= self.floor(step)))
-        if verdict(look.error[index], kinks=True) is _WRONG
+        if verdict(look.error[index], kinks=True) is Verdict.WRONG
       }
       if not wrong:
         break

@@ -1,9 +1,8 @@
 """The rules that the demo trains with, and the rate that each starts from.
 
-The rates are ordinary first choices, at which each rule trained steadily on the digits (1,000 steps,
-seed 0). None was tuned for the lowest loss, so the table shows how the rules behave, not which is
-best. A rule
-added here is in the demo, in `--rule` and in `--help`.
+The rates are ordinary first choices, at which each rule trained steadily on the digits (1,000
+steps, seed 0). None was tuned for the lowest loss, so the table shows how the rules behave, not
+which is best. A rule added here is in the demo, in `--rule` and in `--help`.
 """
 
 LEARNING_RATES: dict[str, float] = {
