@@ -33,13 +33,13 @@ def save_chart(chart: Chart, path: str | os.PathLike[str]) -> None:
   )
   axes = figure.add_subplot()
   axes.set(title=chart.title, xlabel=chart.x_label, ylabel=chart.y_label)
-  axes.set_xscale("log" if chart.log_x else "linear")
-  axes.set_yscale("log" if chart.log_y else "linear")
+  axes.set_xscale(_scale(chart.log_x, [x for series in chart.series for x in series.x]))
+  axes.set_yscale(_scale(chart.log_y, [y for series in chart.series for y in series.y]))
   for band in chart.bands:
     axes.axhspan(band.low, band.high, color="#009E73", alpha=0.15, lw=0, label=band.label)
   for index, series in enumerate(chart.series):
     axes.plot(
-      series.x,
+      [_drawable(x, chart.log_x) for x in series.x],
       [_drawable(y, chart.log_y) for y in series.y],
       color=_COLOURS[index % len(_COLOURS)],
       linestyle=_DASHES[index % len(_DASHES)],
@@ -57,5 +57,11 @@ def save_chart(chart: Chart, path: str | os.PathLike[str]) -> None:
   figure.savefig(path)
 
 
-def _drawable(y: float, log: bool) -> float:
-  return y if math.isfinite(y) and (y > 0 or not log) else math.nan
+def _drawable(value: float, log: bool) -> float:
+  return value if math.isfinite(value) and (value > 0 or not log) else math.nan
+
+
+def _scale(log: bool, values: list[float]) -> str:
+  # matplotlib warns of a logarithmic axis that nothing lies on.
+  has_any = any(math.isfinite(_drawable(value, log)) for value in values)
+  return "log" if log and has_any else "linear"
