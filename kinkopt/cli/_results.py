@@ -17,7 +17,7 @@ _COLUMNS = (
   Column("steps"),
   Column("ratio", ".1e"),
   Column("step size"),
-  Column("seconds", ".2f"),
+  Column("time", ".2f"),
   Column("status"),
 )
 _CAPTION = (
@@ -39,7 +39,7 @@ def table(runs: list[Run]) -> Table:
     rows=tuple(_row(run) for run in runs),
     caption=_CAPTION
     + _NEWTON_CAPTION * any(run.rule == NEWTON for run in runs)
-    + f"Seconds: of the steps alone; compiling took another {compiling:.1f} s in all.",
+    + f"Time: seconds for the steps alone; compiling took another {compiling:.1f} s in all.",
     tones=tuple(_tone(run) for run in runs),
   )
 

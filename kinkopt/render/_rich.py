@@ -53,21 +53,30 @@ def _table(table: Table, text: Any) -> Any:
   shown = require("rich.table", "Coloured reports").Table(
     box=box.SIMPLE_HEAD,
     header_style="bold",
-    caption=text.Text(table.caption) if table.caption else None,
-    caption_style="dim",
-    caption_justify="left",
-    pad_edge=False,
+    padding=(0, 1, 0, 0),
+    show_edge=False,
   )
+  rows = table.shown()
   for index, column in enumerate(table.columns):
     is_number = table.is_number(index)
+    cells = [row[index] for row in rows]
     shown.add_column(
       text.Text(column.title),
       justify="right" if is_number else "left",
-      # A number cut in two lines is another number.
-      no_wrap=is_number or index == 0,
+      # Where the terminal is too narrow, rich would leave a whole column out; words may go to a
+      # second line, but a number in two lines is another number.
+      no_wrap=is_number,
+      min_width=max(_narrowest(cell, is_number) for cell in [column.title, *cells]),
     )
   tones = table.tones or (Tone.PLAIN,) * len(table.rows)
   # `Text`, since rich would read "['w'][0]" in a plain string as its own markup.
-  for row, tone in zip(table.shown(), tones):
+  for row, tone in zip(rows, tones):
     shown.add_row(*map(text.Text, row), style=_STYLES[tone])
-  return shown
+  if not table.caption:
+    return shown
+  group = require("rich.console", "Coloured reports").Group
+  return group(shown, text.Text(), text.Text(table.caption, style=_STYLES[Tone.FAINT]))
+
+
+def _narrowest(cell: str, is_number: bool) -> int:
+  return max(map(len, [cell] if is_number else cell.split()), default=0)

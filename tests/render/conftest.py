@@ -17,7 +17,13 @@ from kinkopt.render import (
 )
 
 _TABLE = Table(
-  columns=(Column("rule"), Column("loss", ".3f"), Column("share", ".0%"), Column("ok"), Column("n")),
+  columns=(
+    Column("rule"),
+    Column("loss", ".3f"),
+    Column("share", ".0%"),
+    Column("ok"),
+    Column("n"),
+  ),
   rows=(
     ("sgd", 0.1, 0.5, True, 400),
     ("a rule [with] brackets", 12.3456, None, False, None),

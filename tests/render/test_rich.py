@@ -14,22 +14,38 @@ What was seen
 A paragraph that goes on for so long that it has
 to be broken somewhere.
 
-                                               
-rule                      loss share  ok     n 
- ───────────────────────────────────────────── 
-sgd                      0.100   50%  yes  400 
+rule                      loss  share  ok     n
+────────────────────────────────────────────────
+sgd                      0.100    50%  yes  400
+a rule [with] brackets  12.346      -  no     -
+diverged                   nan   inf%  -      7
+
+The caption is a sentence that is long enough to
+need a second line of its own.
+
+Losses (loss [nats] against step)
+  sgd    2 -> 0.5, 3 points
+  lost   2 -> inf, 2 points
+  empty  -
 """
 
 
-def _print(renderable, **settings) -> str:
+def _print(renderable, width=50, **settings) -> str:
   file = io.StringIO()
-  rich.console.Console(file=file, width=50, **settings).print(renderable)
+  rich.console.Console(file=file, width=width, **settings).print(renderable)
   return file.getvalue()
 
 
 def test_a_document_prints_through_rich_at_a_fixed_width_and_without_colour(document):
   lines = [line.rstrip() for line in _print(to_rich(document)).splitlines()]
   assert lines == GOLDEN.splitlines()
+
+
+def test_a_narrow_terminal_loses_no_column_and_breaks_no_number(document):
+  table = document.blocks[2]
+  words = _print(to_rich(table), width=34).split()
+  for cell in ["rule", "loss", "share", "ok", "n", "12.346", "inf%", "brackets", "400", "yes"]:
+    assert cell in words
 
 
 def test_brackets_are_text_and_no_markup(document):
@@ -45,9 +61,7 @@ def test_a_tone_is_a_colour_where_there_are_colours():
 
 
 def test_no_colour_is_honoured():
-  printed = _print(
-    to_rich(Text("bad", Tone.BAD)), force_terminal=True, _environ={"NO_COLOR": "1"}
-  )
+  printed = _print(to_rich(Text("bad", Tone.BAD)), force_terminal=True, _environ={"NO_COLOR": "1"})
   assert "31m" not in printed
 
 
