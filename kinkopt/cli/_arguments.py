@@ -12,12 +12,19 @@ from pathlib import Path
 from kinkopt._version import __version__
 from kinkopt.cli._rates import RULE_NAMES
 
+_DEMO_DESCRIPTION = """\
+Checks the gradient of a ReLU network's loss, trains the network by each update
+rule while watching the ratio of updates to weights, and solves a softmax
+regression by Newton's method: on 1,797 handwritten digits that ship with the
+package, or on your own data.
+"""
+
 _DEMO_EPILOG = """\
 examples:
-  kinkopt demo                             all rules; about half a minute on two cores
-  kinkopt demo --rule adam,newton          two of them
-  kinkopt demo --steps 5000 --save out     longer, and with pictures and JSON in out/
-  kinkopt demo --data mine.npz --quiet     your data; print the final table only
+  kinkopt demo                           all rules; about half a minute
+  kinkopt demo --rule adam,newton        two of them
+  kinkopt demo --steps 5000 --save out   longer; pictures and JSON in out/
+  kinkopt demo --data mine.npz --quiet   your data; the final table only
 
 exit codes:
   0    the gradient was right and every rule stayed finite
@@ -25,8 +32,9 @@ exit codes:
   2    the command line, the data or the folder cannot be used
   130  interrupted with Ctrl-C; the rules done so far are shown
 
-Progress bars and colours appear on a terminal only (NO_COLOR=1 turns the colours off), and need
-rich; pictures need matplotlib: pip install "kinkopt[cli]" brings both.
+Progress bars and colours appear on a terminal only (NO_COLOR=1 turns the
+colours off) and need rich; pictures need matplotlib. Both come with
+  pip install "kinkopt[cli]"
 """
 
 
@@ -68,7 +76,9 @@ def _parser() -> argparse.ArgumentParser:
     epilog="`kinkopt COMMAND --help` explains a command.",
   )
   parser.add_argument("--version", action="version", version=f"kinkopt {__version__}")
-  commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+  commands = parser.add_subparsers(
+    dest="command", title="commands", metavar="COMMAND", required=True
+  )
   _add_demo(commands)
   return parser
 
@@ -78,11 +88,7 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
   demo = commands.add_parser(
     "demo",
     help="check a gradient, train by every rule, and watch the steps, on handwritten digits",
-    description=(
-      "Checks the gradient of a ReLU network's loss, trains the network by each update rule while "
-      "watching the ratio of updates to weights, and solves a softmax regression by Newton's "
-      "method: on 1,797 handwritten digits that ship with the package, or on your own data."
-    ),
+    description=_DEMO_DESCRIPTION,
     epilog=_DEMO_EPILOG,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
@@ -131,9 +137,9 @@ def _rules(text: str) -> list[str]:
     if name not in RULE_NAMES:
       near = difflib.get_close_matches(name.lower(), RULE_NAMES, n=1)
       raise argparse.ArgumentTypeError(
-        f"there is no rule {name!r}"
-        + (f"; did you mean {near[0]!r}?" if near else "")
-        + f" The rules are {', '.join(RULE_NAMES)}"
+        f"there is no rule {name!r}; "
+        + (f"did you mean {near[0]!r}? The " if near else "the ")
+        + f"rules are {', '.join(RULE_NAMES)}"
       )
   return names
 

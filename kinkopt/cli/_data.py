@@ -70,7 +70,7 @@ def load(path: Path | None, seed: int) -> Data:
 def _read(path: Path) -> tuple[np.ndarray, np.ndarray]:
   advice = "Write it with `np.savez(file, images=images, labels=labels)`."
   try:
-    with np.load(path, allow_pickle=False) as archive:
+    with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
       missing = [name for name in ("images", "labels") if name not in archive.files]
       if missing:
         found = ", ".join(f"`{name}`" for name in archive.files) or "no arrays at all"

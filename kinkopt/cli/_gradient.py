@@ -7,6 +7,7 @@ The check must also catch an error planted on purpose, or its silence would mean
 """
 
 import collections
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -32,8 +33,9 @@ _RUNGS = {
   1e-5: "1e-7 to 1e-4",
   1e-3: "1e-4 to 1e-2",
   1.0: "above 1e-2",
+  math.nan: "not finite",
 }
-_TONES = (Tone.GOOD, Tone.PLAIN, Tone.WARN, Tone.BAD)
+_TONES = (Tone.GOOD, Tone.PLAIN, Tone.WARN, Tone.BAD, Tone.BAD)
 
 
 class _Look(NamedTuple):
@@ -49,6 +51,7 @@ class GradientCheck:
 
   def __init__(self, params: Params, images: np.ndarray, labels: np.ndarray) -> None:
     self.params = params
+    self.num_images = len(images)
     self._loss = lambda params: loss(params, images, labels)
     self.value, self.gradient = jax.jit(jax.value_and_grad(self._loss))(params)
     self._difference = {
@@ -76,7 +79,7 @@ class GradientCheck:
       wrong &= {
         int(index)
         for index in np.flatnonzero(~(difference <= self.floor(step)))
-        if verdict(look.error[index], kinks=True) is Verdict.WRONG
+        if verdict(look.error[index], kinks=True) in (Verdict.WRONG, Verdict.NOT_FINITE)
       }
       if not wrong:
         break
@@ -112,29 +115,40 @@ def check_network(data: Data, seed: int, console: Console) -> bool:
 
 def _show_ladder(check: GradientCheck, console: Console) -> None:
   looks = {scheme: check.look(check.gradient, scheme) for scheme in ("centered", "forward")}
-  gradient = _flat(check.gradient)
-  zero = {scheme: (gradient == 0) & (look.numerical == 0) for scheme, look in looks.items()}
-  counts = {
-    scheme: collections.Counter(verdict(e, kinks=True) for e in look.error[~zero[scheme]])
-    for scheme, look in looks.items()
-  }
-  rungs = [verdict(error, kinks=True) for error in _RUNGS]
-  rows = tuple(
-    (label, counts["centered"][rung], counts["forward"][rung], rung.name.lower())
-    for label, rung in zip(_RUNGS.values(), rungs)
-  )
-  zeros = ("none: both exactly 0", int(zero["centered"].sum()), int(zero["forward"].sum()), None)
-  columns = ("relative error", "(f(x+h)-f(x-h))/2h", "(f(x+h)-f(x))/h", "the notes say")
+  widths = "-".join(map(str, _widths(check.params)))
   console.show(
     Heading("Is the gradient right?"),
     Text(
-      f"The loss of a {'-'.join(map(str, _widths(check.params)))} ReLU network on {IMAGES} images "
-      f"has {gradient.size:,} coordinates. Each is moved by h = {STEP:g} in float64, and the "
-      "difference is compared with jax.grad. The ladder counts coordinates:"
+      f"The loss of a {widths} ReLU network on {check.num_images} images has "
+      f"{_flat(check.gradient).size:,} coordinates. Each is moved by h = {STEP:g} in float64, and "
+      "the difference is compared with jax.grad. The ladder counts coordinates:"
     ),
-    Table(tuple(map(Column, columns)), (zeros, *rows), tones=(Tone.FAINT, *_TONES)),
+    _ladder(check, looks),
     Text(_worst(check, looks["centered"])),
+    Text(
+      "The zeros are pixels without ink and units that are off. The one-sided formula errs in "
+      "proportion to h, which is why the notes call it not good; either one may step over a kink "
+      "of the ReLU, so what looks wrong is looked at again with a smaller h."
+    ),
   )
+
+
+def _ladder(check: GradientCheck, looks: dict[str, _Look]) -> Table:
+  zeros, counts = [], []
+  for look in looks.values():
+    is_zero = (_flat(check.gradient) == 0) & (look.numerical == 0)
+    zeros.append(int(is_zero.sum()))
+    counts.append(collections.Counter(verdict(e, kinks=True) for e in look.error[~is_zero]))
+  rows: list[tuple] = [("none: both exactly 0", *zeros, None)]
+  tones = [Tone.FAINT]
+  for (error, label), tone in zip(_RUNGS.items(), _TONES):
+    rung = verdict(error, kinks=True)
+    numbers = [count[rung] for count in counts]
+    if math.isfinite(error) or any(numbers):
+      rows.append((label, *numbers, rung.name.lower().replace("_", " ")))
+      tones.append(tone)
+  columns = ("relative error", "(f(x+h)-f(x-h))/2h", "(f(x+h)-f(x))/h", "the notes say")
+  return Table(tuple(map(Column, columns)), tuple(rows), tones=tuple(tones))
 
 
 def _worst(check: GradientCheck, look: _Look) -> str:
@@ -148,10 +162,7 @@ def _worst(check: GradientCheck, look: _Look) -> str:
     f"relative error {look.error[worst]:.1e} ({gradient[worst]:.6e} by jax.grad, "
     f"{look.numerical[worst]:.6e} by difference). Rounding alone disturbs a difference by about "
     f"{floor:.0e}, so {drowned:,} coordinates with a gradient below {floor / 1e-7:.0e} may miss "
-    f"1e-7 without any fault. All coordinates as one vector agree to {whole:.1e}. The zeros are "
-    "pixels without ink and units that are off. A plain difference may also step over a kink of "
-    "the ReLU; and the one-sided formula errs in proportion to h, which is why the notes call it "
-    "not good."
+    f"1e-7 without any fault. All coordinates as one vector agree to {whole:.1e}."
   )
 
 
@@ -160,8 +171,8 @@ def _show_verdict(check: GradientCheck, wrong: list[int], console: Console) -> N
     names = ", ".join(coordinate_name(check.params, index) for index in wrong[:5])
     console.show(
       Text(
-        f"FAILED: {len(wrong)} coordinates are wrong by more than rounding at h = {STEP:g} and at "
-        f"h = {FINE_STEP:g}: {names}{' ...' * (len(wrong) > 5)}.",
+        f"FAILED: {len(wrong)} coordinate{'s are' if len(wrong) > 1 else ' is'} wrong by more than "
+        f"rounding at h = {STEP:g} and at h = {FINE_STEP:g}: {names}{' ...' * (len(wrong) > 5)}.",
         Tone.BAD,
       )
     )
