@@ -18,6 +18,14 @@ from kinkopt._coordinates import leaf_names
 from kinkopt._typing import PyTree
 
 
+def _plain(value: float) -> str:
+  """Writes 1.0 as "1", and nothing that is not 1 as "1"."""
+  value, short = float(value), f"{value:g}"
+  if float(short) == value or math.isnan(value):
+    return short
+  return f"{value:.0f}" if value.is_integer() else repr(value)
+
+
 @dataclasses.dataclass(frozen=True)
 class Interval:
   """The finite numbers a hyperparameter may take, ends in or out."""
@@ -34,7 +42,7 @@ class Interval:
 
   def __str__(self) -> str:
     left, right = "[" if self.has_low else "(", "]" if self.has_high else ")"
-    return f"{left}{self.low:g}, {self.high:g}{right}"
+    return f"{left}{_plain(self.low)}, {_plain(self.high)}{right}"
 
 
 NON_NEGATIVE = Interval(0, math.inf)
@@ -81,7 +89,7 @@ def check_number(
     )
   if not isinstance(value, jax.core.Tracer) and float(value) not in interval:
     raise ValueError(
-      f"`{caller}({name}={_shown(float(value), interval)})` is out of range: "
+      f"`{caller}({name}={_plain(float(value))})` is out of range: "
       f"`{name}` must lie in {interval}. {advice}"
     )
 
@@ -97,12 +105,6 @@ def check_integer(caller: str, name: str, value: Any, interval: Interval, advice
   if not is_integer and not jnp.issubdtype(getattr(value, "dtype", bool), jnp.integer):
     raise TypeError(f"`{caller}({name}={value!r})` is not an integer. {advice}")
   check_number(caller, name, value, interval, advice, accepts_schedule=False)
-
-
-def _shown(value: float, interval: Interval) -> str:
-  short = f"{value:g}"
-  # 1 + 1e-9 must not be shown as 1 where 1 would have been right.
-  return repr(value) if float(short) in interval else short
 
 
 def dtype_of(leaf: Any) -> Any:

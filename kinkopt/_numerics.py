@@ -28,10 +28,13 @@ def machine_eps(dtype: DTypeLike) -> float:
 
 
 def compute_dtype(*dtypes: DTypeLike) -> jnp.dtype:
-  """Gives the dtype to compute in: the widest of `dtypes`, and float32 at the least."""
-  # Widening is the purpose here, so it must not depend on the user's promotion setting.
+  """Gives the dtype to compute in: the widest of `dtypes`, and float32 at the least.
+
+  Of what JAX has: with 64 bits off, a NumPy float64 counts as float32. It does not depend on
+  `jax_numpy_dtype_promotion`, because to widen is its purpose.
+  """
   with jax.numpy_dtype_promotion("standard"):
-    return jnp.result_type(jnp.float32, *dtypes)
+    return jnp.result_type(jnp.float32, *map(jax.dtypes.canonicalize_dtype, dtypes))
 
 
 def real_dtype(dtype: DTypeLike) -> jnp.dtype:

@@ -178,7 +178,9 @@ def inverse_time_decay(init_value: ArrayLike, decay_constant: ArrayLike) -> Sche
 
   def schedule(count: ArrayLike) -> jax.Array:
     time = _as_float(_as_count("inverse_time_decay", count))
-    return _as_float(init_value) / (1 + _as_float(decay_constant) * time)
+    # An infinite constant would give 0 * inf at step 0.
+    rate = _as_float(_at_most(decay_constant, float(jnp.finfo(time.dtype).max)))
+    return _as_float(init_value) / (1 + rate * time)
 
   return schedule
 
@@ -200,8 +202,9 @@ def _as_count(caller: str, count: ArrayLike) -> jax.Array:
       f"{type(count).__name__ if dtype is None else dtype}: floats do not hold every count. Pass "
       "an integer, or an array of them, such as `jnp.arange(1000)`."
     )
-  is_narrow = jnp.iinfo(dtype).bits < 32
-  return jnp.maximum(jnp.asarray(count, jnp.int32 if is_narrow else dtype), 0)
+  count = jnp.asarray(count)
+  # The length of a stage may not fit into a narrower integer.
+  return jnp.maximum(count.astype(jnp.int32) if jnp.iinfo(count.dtype).bits < 32 else count, 0)
 
 
 def _as_float(x: ArrayLike) -> jax.Array:
@@ -238,17 +241,19 @@ def _exp_of_minus(count: jax.Array, rate: ArrayLike) -> jax.Array:
 
 def _split_rate(rate: ArrayLike) -> tuple[jax.Array, jax.Array]:
   """Splits a rate into its leading 8 significant bits and the rest."""
-  most = (
-    2.0**10
-  )  # exp(-2**10) is 0 in float32 whatever it is multiplied with; the product stays finite
-  if isinstance(rate, jax.Array):
-    value = jnp.minimum(_as_float(rate), most)
+  # A larger rate is 0 from step 1 on whatever multiplies it; this one keeps the product finite.
+  value = _at_most(rate, 2.0**10)
+  if isinstance(value, jax.Array):
     high = jax.lax.reduce_precision(value, exponent_bits=8, mantissa_bits=7)
     return high, value - high
-  value = min(float(rate), most)
   mantissa, exponent = math.frexp(value)
   high = math.ldexp(round(math.ldexp(mantissa, 8)), exponent - 8)
   return _as_float(high), _as_float(value - high)
+
+
+def _at_most(x: ArrayLike, most: float) -> jax.Array | float:
+  """Caps `x`; a Python number, which may have more digits than a float of JAX's, stays one."""
+  return jnp.minimum(_as_float(x), most) if isinstance(x, jax.Array) else min(float(x), most)
 
 
 def _sum(larger: jax.Array, smaller: jax.Array) -> tuple[jax.Array, jax.Array]:

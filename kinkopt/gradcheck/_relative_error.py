@@ -4,7 +4,7 @@ import jax
 import jax.numpy as jnp
 
 from kinkopt._checks import check_same_tree
-from kinkopt._numerics import compute_dtype, real_dtype, safe_divide
+from kinkopt._numerics import compute_dtype, safe_divide
 from kinkopt._typing import PyTree
 
 
@@ -54,7 +54,7 @@ def _leaf_relative_error(analytic: jax.Array, numerical: jax.Array) -> jax.Array
   analytic, numerical = jnp.asarray(analytic, dtype), jnp.asarray(numerical, dtype)
   size = jnp.maximum(_largest_part(analytic), _largest_part(numerical))
   # 1/4 leaves room for the modulus of a difference: sqrt(2) * 2 times the largest part.
-  scale = jnp.where(size < 1, 2.0**64, 0.25).astype(real_dtype(dtype))
+  scale = jnp.where(size < 1, 2.0**64, 0.25).astype(dtype)
   analytic, numerical = analytic * scale, numerical * scale
   largest = jnp.maximum(jnp.abs(analytic), jnp.abs(numerical))
   return safe_divide(jnp.abs(analytic - numerical), largest)

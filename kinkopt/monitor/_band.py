@@ -23,8 +23,8 @@ class RatioBand(enum.Enum):
   """What a ratio update : parameters says about the size of the step."""
 
   TOO_SMALL = (
-    "The updates are small beside the parameters, or zero: these learn slowly or not at all. "
-    "Consider a larger learning rate."
+    "The updates are small beside the parameters, or zero: these learn slowly, or have converged. "
+    "If the loss is still high, consider a larger learning rate."
   )
   HEALTHY = "The updates have a usual size beside the parameters."
   TOO_LARGE = (

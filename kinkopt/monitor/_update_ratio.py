@@ -116,7 +116,7 @@ def update_ratio() -> optax.GradientTransformationExtraArgs:
     wider, in one pass. In float32 a norm below about 1e-19 is therefore measured as 0, and one
     above 1.8e19 as infinity, which makes the ratio NaN; scaling each leaf by its largest entry
     would avoid this, but reads all parameters and updates a second time. In float64 the limits are
-    1e-162 and 1.3e154. The norms are not differentiated (`lax.stop_gradient`); the updates are.
+    1.5e-154 and 1.3e154. The norms are not differentiated (`lax.stop_gradient`); the updates are.
 
   Differs from Optax:
     `optax.monitor` gets its measurements at the first `update`, so its state changes structure and

@@ -61,11 +61,11 @@ def scale_by_newton(damping: optax.ScalarOrSchedule = 0.0) -> optax.GradientTran
   Numerics:
     The update is finite and `<g, p> > 0`, or it is the gradient itself, or zero: the gradient where
     the Hessian holds NaN or infinity or is zero, and zero where the gradient holds NaN or infinity
-    (so that a chain stays where it is, and `optax.apply_if_finite` around it sees nothing wrong:
-    read the outcome). At a point where the gradient is exactly zero, a saddle or a maximum too,
-    the update is zero. Everything is solved in the widest dtype of parameters and gradient, float32
-    at the least, and costs a dense Hessian: memory n**2 and the time of n gradients and n**3 / 3
-    multiplications, for n real coordinates.
+    (so that a chain stays where it is). At a point where the gradient is exactly zero, a saddle or
+    a maximum too, the update is zero. A coordinate of the update below the smallest number of its
+    dtype is 0. Everything is solved in the widest dtype of parameters and gradient, float32 at the
+    least, and costs a dense Hessian: memory n**2, the time of n gradients and n**3 / 6
+    multiplications, for n real coordinates; each larger shift costs the latter again.
 
     Complex parameters count as pairs of reals. As everywhere in Optax the incoming gradient is
     the conjugate of what `jax.grad` gives.
@@ -96,8 +96,8 @@ def scale_by_newton(damping: optax.ScalarOrSchedule = 0.0) -> optax.GradientTran
     ...     grads, state, params, value=value, grad=grads, value_fn=loss
     ...   )
     ...   params = optax.apply_updates(params, updates)
-    >>> print(params, kinkopt.newton.outcome(state).name)
-    [3.1415927 3.1415927] NEWTON
+    >>> print(params.round(4), kinkopt.newton.outcome(state).name)
+    [3.1416 3.1416] NEWTON
 
   References:
     CS231n notes, "Second order methods"; Nocedal and Wright, "Numerical Optimization" (2006),

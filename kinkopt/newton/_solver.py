@@ -7,6 +7,7 @@ and losses are unknown here.
 """
 
 import enum
+import functools
 from typing import NamedTuple
 
 import jax
@@ -71,6 +72,8 @@ class _Try(NamedTuple):
   count: jax.Array  # int32[]
 
 
+# Jitted here so that a loop that is not, does not compile the search for the shift at every step.
+@functools.partial(jax.jit, static_argnames="largest")
 def shifted_cholesky(
   hessian: jax.Array, gradient: jax.Array, damping: ArrayLike, largest: float
 ) -> Step:
