@@ -59,12 +59,12 @@ class Console:
     self._has_printed, self._was_note = True, False
 
   @contextlib.contextmanager
-  def progress(self, label: str, total: int) -> Iterator[Advance]:
+  def progress(self, label: str, total: int | None) -> Iterator[Advance]:
     """Shows a bar on a terminal while something runs; elsewhere nothing.
 
     Args:
       label: what runs.
-      total: the number of steps to come.
+      total: the number of steps to come; None if nobody can tell, and the bar only moves.
 
     Yields:
       A function `(completed, note)` to call as steps are done.

@@ -107,14 +107,15 @@ def check_network(data: Data, seed: int, console: Console) -> bool:
       data.split.train_images[:IMAGES],
       data.split.train_labels[:IMAGES],
     )
-    wrong = check.find_wrong(check.gradient)
-    _show_ladder(check, console)
+    with console.progress("gradient check", total=None):
+      wrong = check.find_wrong(check.gradient)
+      looks = {scheme: check.look(check.gradient, scheme) for scheme in ("centered", "forward")}
+    _show_ladder(check, looks, console)
     _show_verdict(check, wrong, console)
     return _plant(check, wrong, console) and not wrong
 
 
-def _show_ladder(check: GradientCheck, console: Console) -> None:
-  looks = {scheme: check.look(check.gradient, scheme) for scheme in ("centered", "forward")}
+def _show_ladder(check: GradientCheck, looks: dict[str, _Look], console: Console) -> None:
   widths = "-".join(map(str, _widths(check.params)))
   console.show(
     Heading("Is the gradient right?"),

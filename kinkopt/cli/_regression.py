@@ -58,7 +58,7 @@ def solve(run: Run, data: Data, console: Console) -> list[float]:
       )
     )
     return []
-  with jax.enable_x64(True), console.progress(NEWTON, MOST_STEPS) as advance:
+  with jax.enable_x64(True), console.progress(NEWTON, total=None) as advance:
     seen, outcome = _iterate(run, data, advance)
   columns = (Column("step"), Column("loss + penalty", ".12f"), Column("|gradient|", ".1e"))
   rows = tuple((step, watched.objective, watched.norm) for step, watched in enumerate(seen))

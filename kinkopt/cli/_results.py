@@ -20,6 +20,7 @@ _COLUMNS = (
   Column("time", ".2f"),
   Column("status"),
 )
+HEALTHY = (1e-4, 1e-2)  # where `kinkopt.monitor.band` says so
 _CAPTION = (
   "Loss: mean cross-entropy over all training images. Accuracy: share of the test images that are "
   "right. Ratio: |update| / |parameters|, the median over all steps; from 1e-4 to 1e-2 the step "
@@ -105,10 +106,10 @@ def charts(runs: list[Run], newton_norms: list[float]) -> dict[str, Chart]:
     drawn["update-ratios"] = Chart(
       title="Size of the steps, by rule",
       x_label="step (minibatch)",
-      y_label="|update| / |parameters|, median of a window",
+      y_label="|update| / |parameters|, median of a window of steps",
       series=tuple(_ratio_curve(run) for run in trained),
       log_y=True,
-      bands=(Band(1e-4, 1e-2, "healthy: 1e-4 to 1e-2"),),
+      bands=(Band(*HEALTHY, "healthy: 1e-4 to 1e-2"),),
     )
   if newton_norms:
     drawn["newton"] = Chart(
