@@ -52,13 +52,15 @@ class GradientCheck:
   def __init__(self, params: Params, images: np.ndarray, labels: np.ndarray) -> None:
     self.params = params
     self.num_images = len(images)
-    self._loss = lambda params: loss(params, images, labels)
+    batch = jnp.asarray(images), jnp.asarray(labels)
+    self._loss = lambda params: loss(params, *batch)
     self.value, self.gradient = jax.jit(jax.value_and_grad(self._loss))(params)
+    # The step is an argument, so that both steps are one compilation.
     self._difference = {
-      scheme: jax.jit(
-        lambda step, scheme=scheme: numerical_gradient(self._loss, scheme=scheme, step=step)(params)
-      )
-      for scheme in ("centered", "forward")
+      "centered": jax.jit(lambda h: numerical_gradient(self._loss, step=h)(params)),
+      "forward": jax.jit(
+        lambda h: numerical_gradient(self._loss, scheme="forward", step=h)(params)
+      ),
     }
 
   def look(self, gradient: Params, scheme: str = "centered", step: float = STEP) -> _Look:

@@ -8,7 +8,7 @@ gradient norms shows; it is done in float64, to see them double often enough.
 import functools
 import math
 import time
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -76,10 +76,12 @@ class _Iterate(NamedTuple):
 
 
 class _Watched(NamedTuple):
-  objective: jax.Array
-  norm: jax.Array
-  train_loss: jax.Array
-  test_accuracy: jax.Array
+  """Scalars on the device, and floats once they are recorded."""
+
+  objective: Any
+  norm: Any
+  train_loss: Any
+  test_accuracy: Any
 
 
 def _objective(params: Params, split: Split) -> jax.Array:
@@ -101,7 +103,7 @@ def _step(
   return _arrive(optax.apply_updates(at.params, updates), state, split)
 
 
-def _arrive(params: Params, state: optax.OptState, split: Split) -> tuple[_Iterate, _Watched]:
+def _arrive(params: Any, state: optax.OptState, split: Split) -> tuple[_Iterate, _Watched]:
   value, gradient = jax.value_and_grad(_objective)(params, split)
   return _Iterate(params, state, value, gradient), _Watched(
     objective=value,
