@@ -63,6 +63,10 @@ def solve(run: Run, data: Data, console: Console) -> list[float]:
   columns = (Column("step"), Column("loss + penalty", ".12f"), Column("|gradient|", ".1e"))
   rows = tuple((step, watched.objective, watched.norm) for step, watched in enumerate(seen))
   console.show(Table(columns, rows), Text(f"Newton says: {outcome.value}"))
+  if run.status == "unsolved":
+    console.show(
+      Text(f"Not solved: |g| is {seen[-1].norm:.1e} after {len(seen) - 1} steps.", Tone.WARN)
+    )
   return [watched.norm for watched in seen]
 
 
@@ -131,7 +135,8 @@ def _iterate(
     run.seconds += time.perf_counter() - start
     run.ratios.append(float(kinkopt.monitor.find_update_ratio(at.state).overall))
     advance(len(seen) - 1, f"|gradient| {seen[-1].norm:.1e}")
-  run.status = "diverged" if run.diverged else "done"
+  is_solved = seen[-1].norm <= TOLERANCE
+  run.status = "diverged" if run.diverged else "done" if is_solved else "unsolved"
   return seen, kinkopt.newton.outcome(at.state)
 
 

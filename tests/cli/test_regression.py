@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 
@@ -26,8 +28,10 @@ def test_newton_reaches_the_minimum_and_converges_quadratically(few_digits):
 def test_a_loss_that_is_out_of_reach_ends_after_the_most_steps(few_digits, monkeypatch):
   monkeypatch.setattr(_regression, "TOLERANCE", -1.0)
   monkeypatch.setattr(_regression, "MOST_STEPS", 3)
-  run = Run("newton")
-  assert len(_regression.solve(run, load(few_digits, seed=0), Console("", quiet=True))) == 4
+  run, console = Run("newton"), Console("", quiet=True)
+  assert len(_regression.solve(run, load(few_digits, seed=0), console)) == 4
+  assert run.status == "unsolved"
+  assert re.search(r"Not solved: \|g\| is .* after 3 steps\.", to_text(console.document))
 
 
 @pytest.mark.parametrize("quiet", [False, True])
