@@ -150,6 +150,7 @@ def _find_shift(matrix: jax.Array, vector: jax.Array, damping: jax.Array, larges
     direction = jax.scipy.linalg.cho_solve((factor, True), vector)
     is_definite = jnp.all(jnp.diag(factor) ** 2 > n * info.eps * jnp.diag(shifted))
     fits = jnp.all(jnp.abs(direction) <= largest)  # False for NaN
+    # A factor without rounding would ensure the slope; it is what is promised, so it is looked at.
     # All zero: the gradient is, or the step underflows; either way nothing can climb.
     descends = (_slope(vector, direction) > 0) | jnp.all(direction == 0)
     return _Try(shift, factor, is_definite & fits & descends, previous.count + 1)

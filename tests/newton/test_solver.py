@@ -300,3 +300,9 @@ def test_each_outcome_has_its_code_and_its_sentence():
 def test_the_sentences_say_what_was_done(hessian, gradient, gist):
   step = solve([[hessian]], [gradient])
   assert re.search(gist, list(Outcome)[step.outcome].value)
+
+
+def test_both_triangles_count():
+  H, g = np.array([[3.0, 1.0], [0.0, 2.0]]), np.array([1.0, 1.0])
+  expected = np.linalg.solve([[3.0, 0.5], [0.5, 2.0]], g)
+  np.testing.assert_allclose(solve(H, g).direction, expected, rtol=1e-15)
