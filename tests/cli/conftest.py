@@ -1,0 +1,24 @@
+import numpy as np
+import pytest
+
+import kinkopt.data
+
+
+@pytest.fixture
+def write_data(tmp_path):
+  """Writes arrays into an archive and gives its path."""
+
+  def write(**arrays):
+    path = tmp_path / "mine.npz"
+    np.savez(path, **arrays)
+    return path
+
+  return write
+
+
+@pytest.fixture
+def few_digits(write_data):
+  """The first hundred digits without the outer pixels: small enough to check and solve quickly."""
+  images, labels = kinkopt.data.load_digits()
+  inner = images[:100].reshape(-1, 8, 8)[:, 2:6, 2:6]
+  return write_data(images=inner, labels=labels[:100].astype(np.int64))
