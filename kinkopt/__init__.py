@@ -1,9 +1,15 @@
 """Is my gradient right, is my step right, is its size right?
 
-The front door: it hands on the wings and computes nothing.
+The front door: it hands on the wings, each when it is first asked for, and computes nothing.
 """
 
-from kinkopt import gradcheck, monitor, newton, rules, schedules
+from typing import TYPE_CHECKING
+
+from kinkopt._door import __dir__ as __dir__
+from kinkopt._door import __getattr__ as __getattr__
 from kinkopt._version import __version__
+
+if TYPE_CHECKING:
+  from kinkopt import gradcheck, monitor, newton, rules, schedules
 
 __all__ = ["__version__", "gradcheck", "monitor", "newton", "rules", "schedules"]
