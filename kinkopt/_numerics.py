@@ -29,7 +29,9 @@ def machine_eps(dtype: DTypeLike) -> float:
 
 def compute_dtype(*dtypes: DTypeLike) -> jnp.dtype:
   """Gives the dtype to compute in: the widest of `dtypes`, and float32 at the least."""
-  return jnp.result_type(jnp.float32, *dtypes)
+  # Widening is the point here, so it is allowed under `jax_numpy_dtype_promotion="strict"` too.
+  with jax.numpy_dtype_promotion("standard"):
+    return jnp.result_type(jnp.float32, *dtypes)
 
 
 def real_dtype(dtype: DTypeLike) -> jnp.dtype:

@@ -11,24 +11,16 @@ from kinkopt.rules._common import (
   check_eps,
   check_gradient,
   check_params,
-  check_rate,
   elementwise,
   second_moment_like,
 )
-from kinkopt.rules._sgd import sgd
+from kinkopt.rules._sgd import descend
 
 
 class ScaleByAdagradState(NamedTuple):
   """The notes' `cache`: the sum of squared gradients so far."""
 
   sum_of_squares: optax.Updates
-
-
-def _check(caller: str, eps: ArrayLike, initial_accumulator_value: ArrayLike) -> None:
-  check_eps(caller, eps)
-  advice = "It is the sum of squares before the first step; the class notes start at 0."
-  name = "initial_accumulator_value"
-  check_number(caller, name, initial_accumulator_value, NON_NEGATIVE, advice)
 
 
 def scale_by_adagrad(
@@ -61,10 +53,22 @@ def scale_by_adagrad(
     >>> print(updates)
     [1. 0.]
   """
-  _check("scale_by_adagrad", eps, initial_accumulator_value)
+  return _slow("scale_by_adagrad", eps, initial_accumulator_value, accumulator_dtype)
+
+
+def _slow(
+  caller: str,
+  eps: ArrayLike,
+  initial_accumulator_value: ArrayLike,
+  accumulator_dtype: DTypeLike | None,
+) -> optax.GradientTransformationExtraArgs:
+  check_eps(caller, eps)
+  advice = "It is the sum of squares before the first step; the class notes start at 0."
+  name = "initial_accumulator_value"
+  check_number(caller, name, initial_accumulator_value, NON_NEGATIVE, advice)
 
   def init(params: optax.Params) -> ScaleByAdagradState:
-    check_params("scale_by_adagrad", params)
+    check_params(caller, params)
     return ScaleByAdagradState(
       sum_of_squares=second_moment_like(params, accumulator_dtype, initial_accumulator_value)
     )
@@ -76,7 +80,7 @@ def scale_by_adagrad(
     **extra_args: Any,
   ) -> tuple[optax.Updates, ScaleByAdagradState]:
     del params, extra_args
-    check_gradient("scale_by_adagrad", updates, state.sum_of_squares)
+    check_gradient(caller, updates, state.sum_of_squares)
     sum_of_squares = elementwise(
       lambda g, s: s + abs_sq(g), state.sum_of_squares, updates, state.sum_of_squares
     )
@@ -142,8 +146,7 @@ def adagrad(
   References:
     CS231n notes, "Per-parameter adaptive learning rates"; Duchi, Hazan, Singer (2011).
   """
-  check_rate("adagrad", learning_rate)
-  _check("adagrad", eps, initial_accumulator_value)
   return optax.chain(
-    scale_by_adagrad(eps, initial_accumulator_value, accumulator_dtype), sgd(learning_rate)
+    _slow("adagrad", eps, initial_accumulator_value, accumulator_dtype),
+    descend("adagrad", learning_rate),
   )

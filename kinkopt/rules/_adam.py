@@ -9,8 +9,8 @@ from jax.typing import ArrayLike, DTypeLike
 
 from kinkopt._numerics import abs_sq, safe_divide, safe_sqrt
 from kinkopt.rules import _common
-from kinkopt.rules._common import check_decay, check_eps, check_rate, elementwise, keep_and_add
-from kinkopt.rules._sgd import sgd
+from kinkopt.rules._common import check_decay, check_eps, elementwise, keep_and_add
+from kinkopt.rules._sgd import descend
 
 
 class ScaleByAdamState(NamedTuple):
@@ -19,12 +19,6 @@ class ScaleByAdamState(NamedTuple):
   count: jax.Array  # int32[]; stays at its largest value instead of wrapping round
   mu: optax.Updates
   nu: optax.Updates
-
-
-def _check(caller: str, b1: ArrayLike, b2: ArrayLike, eps: ArrayLike) -> None:
-  check_decay(caller, "b1", b1)
-  check_decay(caller, "b2", b2)
-  check_eps(caller, eps)
 
 
 def scale_by_adam(
@@ -65,10 +59,24 @@ def scale_by_adam(
     >>> print(updates.round(4))
     [ 1. -1.]
   """
-  _check("scale_by_adam", b1, b2, eps)
+  return _smooth("scale_by_adam", b1, b2, eps, bias_correction, mu_dtype, nu_dtype)
+
+
+def _smooth(
+  caller: str,
+  b1: ArrayLike,
+  b2: ArrayLike,
+  eps: ArrayLike,
+  bias_correction: bool,
+  mu_dtype: DTypeLike | None,
+  nu_dtype: DTypeLike | None,
+) -> optax.GradientTransformationExtraArgs:
+  check_decay(caller, "b1", b1)
+  check_decay(caller, "b2", b2)
+  check_eps(caller, eps)
 
   def init(params: optax.Params) -> ScaleByAdamState:
-    _common.check_params("scale_by_adam", params)
+    _common.check_params(caller, params)
     return ScaleByAdamState(
       count=jnp.zeros([], jnp.int32),
       mu=_common.first_moment_like(params, mu_dtype),
@@ -82,7 +90,7 @@ def scale_by_adam(
     **extra_args: Any,
   ) -> tuple[optax.Updates, ScaleByAdamState]:
     del params, extra_args
-    _common.check_gradient("scale_by_adam", updates, state.mu)
+    _common.check_first_moment(caller, updates, state.mu)
     count = optax.safe_increment(state.count)
     keep1, add1 = keep_and_add(b1)
     keep2, add2 = keep_and_add(b2)
@@ -178,9 +186,7 @@ def adam(
   References:
     CS231n notes, "Per-parameter adaptive learning rates"; Kingma and Ba (2015).
   """
-  check_rate("adam", learning_rate)
-  _check("adam", b1, b2, eps)
-  preconditioner = scale_by_adam(
-    b1, b2, eps, bias_correction=bias_correction, mu_dtype=mu_dtype, nu_dtype=nu_dtype
+  return optax.chain(
+    _smooth("adam", b1, b2, eps, bias_correction, mu_dtype, nu_dtype),
+    descend("adam", learning_rate),
   )
-  return optax.chain(preconditioner, sgd(learning_rate))
