@@ -126,13 +126,14 @@ def adagrad(
 
   Numerics:
     A coordinate whose gradient was always 0 gets the update 0; with `eps=0`, 0/0 is defined as 0.
-    In float16 the sum overflows past 65504 and loses gradients below 1.7e-4, and in bfloat16 it
-    stops growing once a square is below 1/512 of it: pass `accumulator_dtype=jnp.float32` there.
+    In float16 the sum overflows past 65504 and loses gradients below 1.7e-4, and in bfloat16 a
+    square below 1/512 of the sum is lost: pass `accumulator_dtype=jnp.float32` there.
     The derivative of the root at 0 is defined as 0, so unrolled steps can be differentiated.
 
   Differs from Optax:
     `optax.adagrad` starts at 0.1 and adds `eps=1e-7` inside the root; with its defaults the first
-    steps are 30 % shorter, and no choice of its arguments puts `eps` outside.
+    step is 5 % shorter where the gradient is 1, 31 % where it is 0.3 and 70 % where it is 0.1. No
+    choice of its arguments puts `eps` outside.
 
   Example:
     >>> import jax.numpy as jnp

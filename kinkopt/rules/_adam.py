@@ -163,13 +163,16 @@ def adam(
       real for complex parameters.
 
   Numerics:
-    Without the correction the first step is `(1 - b1) / sqrt(1 - b2)` times `learning_rate`, 3.2
-    times with the defaults, and steps stay too long for about `1 / (1 - b2)` iterations. The
-    weights are formed as `-expm1(count * log(b))`, good to 2e-7 in float32 where `1 - b**count`
-    loses 1e-5. `eps` is added in float32, so it does not underflow in float16; a coordinate whose
-    gradient was always 0 gets the update 0. In bfloat16 `nu` stops moving near its target (an
-    increment of 1/1000 is below its rounding), and in float16 it is 0 for gradients below 5.4e-3:
-    pass `nu_dtype=jnp.float32` there. The derivative of the root at 0 is defined as 0.
+    Without the correction the first step is `(1 - b1) / sqrt(1 - b2)` times `learning_rate`. With
+    the defaults and a steady gradient that is 3.2 times; the 12th step is 6.6 times, and only after
+    1,750 are steps within 10 % of `learning_rate`. The correction's weights are formed as
+    `-expm1(count * log(b))`, good to 4e-7 in float32 where `1 - b**count` is off by 2e-5. `eps` is
+    added in float32, so it does not underflow in float16; a coordinate whose gradient was always 0
+    gets the update 0. In bfloat16 the default `b2` freezes `nu` (0.001 of a change is below its
+    rounding): from 0 it rises to a quarter of a steady square, and it never falls. In float16 it is
+    0 for gradients below 5.4e-3. Pass `nu_dtype=jnp.float32` for both. The derivative of the root
+    at 0 is defined as 0. `optax.inject_hyperparams` rounds `b2` to the parameters' dtype; in
+    bfloat16, where 0.999 is 1, it is taken as 0.996.
 
   Differs from Optax:
     `optax.adam(learning_rate, b1, b2, eps)` is this rule with `bias_correction=True`; it cannot

@@ -118,7 +118,7 @@ def check_eps(caller: str, value: ArrayLike) -> None:
 def keep_and_add(decay: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
   """Splits a decay into its weights: what is kept of the past, and what is added of the new.
 
-  Python numbers are subtracted in Python: `1 - 0.999` in float32 would lose 4 digits. An array that
+  Python numbers are subtracted in Python: `1 - 0.999` in float32 is off by 1.3e-5. An array that
   rounding has pushed up to 1 (`optax.inject_hyperparams` turns 0.999 into bfloat16's 1.0 where the
   parameters are bfloat16) is taken as the largest number below 1 of its dtype: with a decay of 1,
   an average stays 0 for ever and the bias correction divides 0 by 0.
@@ -135,8 +135,8 @@ def keep_and_add(decay: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
 def bias_correction(decay: ArrayLike, count: jax.Array) -> jax.Array:
   """Gives `1 - decay**count`, the weight that an average started at 0 has gathered.
 
-  Written as `-expm1(count * log(decay))`: in float32 its relative error stays near 2e-7, where
-  `1 - decay**count` cancels to 1e-5.
+  Written as `-expm1(count * log(decay))`: in float32, for a decay of 0.999 given as a Python
+  number, its relative error stays below 4e-7 where that of `1 - decay**count` reaches 2e-5.
   """
   kept, _ = keep_and_add(decay)
   is_number = isinstance(kept, numbers.Real) and kept > 0

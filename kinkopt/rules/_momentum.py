@@ -130,12 +130,13 @@ def momentum(
 
   Numerics:
     Sums are formed in float32 or wider and rounded once to the velocity's dtype. In bfloat16 (8
-    significant bits) a step below 1/512 of the velocity is lost: pass
+    significant bits) a step below 1/512 of the velocity kept is lost: pass
     `accumulator_dtype=jnp.float32`.
 
   Differs from Optax:
     `optax.sgd(learning_rate, momentum)` multiplies the rate outside the velocity: the same for a
-    constant rate, and 26 % of the displacement away under a decaying one.
+    constant rate; under one that falls by 4 % a step it goes 26 % less far down a steady slope
+    (`momentum=0.9`).
     `optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(momentum))` is this rule.
 
   Example:
