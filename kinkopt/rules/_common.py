@@ -30,7 +30,7 @@ def elementwise(
 
   Args:
     formula: `(*leaves, **scalars) -> leaf`; sees every leaf and scalar in the compute dtype (its
-      real counterpart, where the leaf or the scalar is real).
+      real counterpart, where the leaf or the scalar is real); Python numbers as they are.
     like: the tree whose dtypes the result takes.
     *trees: trees of one structure; the first is the gradient (or the update so far).
     **scalars: hyperparameters: numbers or arrays of any floating dtype.
@@ -43,13 +43,28 @@ def elementwise(
   def per_leaf(like_leaf: ArrayLike, *leaves: ArrayLike) -> jax.Array:
     dtype = compute_dtype(*map(jnp.result_type, leaves))
     real = real_dtype(dtype)
-    cast = [jnp.asarray(leaf, dtype if jnp.iscomplexobj(leaf) else real) for leaf in leaves]
-    result = formula(*cast, **{name: jnp.asarray(s, real) for name, s in scalars.items()})
+    cast = [_cast(leaf, dtype if jnp.iscomplexobj(leaf) else real) for leaf in leaves]
+    result = formula(*cast, **{name: _cast_scalar(s, real) for name, s in scalars.items()})
     target = jnp.result_type(like_leaf)
-    is_complex = jnp.issubdtype(target, jnp.complexfloating)
-    return (result if is_complex else result.real).astype(target)
+    if jnp.iscomplexobj(result) and not jnp.issubdtype(target, jnp.complexfloating):
+      result = result.real
+    return _cast(result, target)
 
   return jax.tree.map(per_leaf, like, *trees)
+
+
+def _cast(x: ArrayLike, dtype: jnp.dtype) -> jax.Array:
+  """Casts, weak types included; the array itself where there is nothing to do.
+
+  Outside `jit` every call costs a dispatch, and most leaves have the right dtype already.
+  """
+  is_done = isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type
+  return x if is_done else jnp.asarray(x, dtype)
+
+
+def _cast_scalar(x: ArrayLike, dtype: jnp.dtype) -> ArrayLike:
+  """Casts a hyperparameter; a Python number takes on the dtype that it meets by itself."""
+  return x if type(x) in (int, float) else _cast(x, dtype)
 
 
 def first_moment_like(params: optax.Params, dtype: DTypeLike | None) -> optax.Params:
