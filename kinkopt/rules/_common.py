@@ -50,7 +50,9 @@ def elementwise(
       result = result.real
     return _cast(result, target)
 
-  return jax.tree.map(per_leaf, like, *trees)
+  # Each dtype is chosen above; that a complex leaf meets a real one is meant, strict mode or not.
+  with jax.numpy_dtype_promotion("standard"):
+    return jax.tree.map(per_leaf, like, *trees)
 
 
 def _cast(x: ArrayLike, dtype: jnp.dtype) -> jax.Array:

@@ -56,7 +56,8 @@ def _roll(
   ) -> tuple[optax.Updates, NesterovLookaheadState]:
     del params, extra_args
     check_first_moment(caller, updates, state.velocity)
-    velocity = accumulate(updates, state.velocity, momentum)
+    # The state's momentum, for that is what the look-ahead point was made with.
+    velocity = accumulate(updates, state.velocity, state.momentum)
     return elementwise(lambda v: v, updates, velocity), NesterovLookaheadState(velocity, kept())
 
   return optax.GradientTransformationExtraArgs(init, update)
