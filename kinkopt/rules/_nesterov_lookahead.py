@@ -96,7 +96,9 @@ def nesterov_lookahead(
     TypeError: if a hyperparameter is not a number, or a leaf is not floating point.
 
   Numerics:
-    `momentum` is kept in JAX's default float dtype; otherwise as `momentum`.
+    `momentum` is kept in JAX's default float dtype; otherwise as `momentum`. Where it changes (as a
+    schedule in `optax.inject_hyperparams`), each step uses the one that its look-ahead point was
+    made with: the change arrives one step later than in `momentum`.
 
   Differs from Optax:
     Optax has the rewritten form only.
@@ -128,6 +130,7 @@ def lookahead_params(params: optax.Params, opt_state: optax.OptState) -> optax.P
     params: the parameters, as given to `init`.
     opt_state: the state of `nesterov_lookahead`, or of any chain or wrapper that holds it;
       under `optax.masked` and `optax.partition`, the leaves of other rules stay where they are.
+      From `flax.nnx`, give both arguments without their boxes: `nnx.as_pure(...)`.
 
   Returns:
     A tree with the structure, shapes and dtypes of `params`.
@@ -158,7 +161,7 @@ def lookahead_params(params: optax.Params, opt_state: optax.OptState) -> optax.P
       if any(map(_is_masked, jax.tree.leaves(state.velocity, is_leaf=_is_masked)))
       else params
     )
-    check_same_tree("lookahead_params", "parameters", masked, "velocity", state.velocity)
+    check_same_tree("lookahead_params", "parameter tree", masked, "velocity", state.velocity)
     ahead = elementwise(
       lambda p, v, momentum: p + momentum * v,
       masked,
