@@ -128,7 +128,9 @@ def adagrad(
     A coordinate whose gradient was always 0 gets the update 0; with `eps=0`, 0/0 is defined as 0.
     In float16 the sum overflows past 65504 and loses gradients below 1.7e-4, and in bfloat16 a
     square below 1/512 of the sum is lost: pass `accumulator_dtype=jnp.float32` there.
-    The derivative of the root at 0 is defined as 0, so unrolled steps can be differentiated.
+    The derivative of the root at 0 is defined as 0, so unrolled steps can be differentiated; in
+    float16, where the rule's own derivative at 0, `learning_rate / eps`, must stay below 65504,
+    with a larger `eps` only.
 
   Differs from Optax:
     `optax.adagrad` starts at 0.1 and adds `eps=1e-7` inside the root; with its defaults the first

@@ -171,8 +171,8 @@ def adam(
     gets the update 0. In bfloat16 the default `b2` freezes `nu` (0.001 of a change is below its
     rounding): from 0 it rises to a quarter of a steady square, and it never falls. In float16 it is
     0 for gradients below 5.4e-3. Pass `nu_dtype=jnp.float32` for both. The derivative of the root
-    at 0 is defined as 0. `optax.inject_hyperparams` rounds `b2` to the parameters' dtype; in
-    bfloat16, where 0.999 is 1, it is taken as 0.996.
+    at 0 is defined as 0; see `adagrad`. `optax.inject_hyperparams` rounds `b2` to the parameters'
+    dtype; in bfloat16, where 0.999 is 1, it is taken as 0.996.
 
   Differs from Optax:
     `optax.adam(learning_rate, b1, b2, eps)` is this rule with `bias_correction=True`; it cannot

@@ -125,7 +125,8 @@ def rmsprop(
     `learning_rate`, 3.2 times with the default. A coordinate whose gradient was always 0 gets the
     update 0; with `eps=0`, 0/0 is defined as 0. In float16 squares of gradients below 5.4e-4
     vanish with the default `decay`, and the step is then `gradient / eps`: pass
-    `accumulator_dtype=jnp.float32` there. The derivative of the root at 0 is defined as 0.
+    `accumulator_dtype=jnp.float32` there. The derivative of the root at 0 is defined as 0; see
+    `adagrad`.
 
   Differs from Optax:
     `optax.rmsprop(learning_rate, decay, eps, eps_in_sqrt=False)` is this rule; its default puts
