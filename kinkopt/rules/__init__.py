@@ -1,4 +1,8 @@
-"""The update rules of the class notes, one a file, as Optax transforms."""
+"""The update rules of the class notes, one a file, as Optax transforms.
+
+Called eagerly, `init` gives each part of the state the sharding of the parameter it belongs to.
+Under `jax.jit` the compiler chooses, as for any new array: pass `out_shardings` there.
+"""
 
 from kinkopt.rules._adagrad import adagrad, scale_by_adagrad
 from kinkopt.rules._adam import adam, scale_by_adam

@@ -9,8 +9,8 @@ from jax.typing import ArrayLike, DTypeLike
 
 from kinkopt._numerics import abs_sq, safe_divide, safe_sqrt
 from kinkopt.rules import _common
-from kinkopt.rules._common import check_decay, check_eps, check_rate, elementwise, keep_and_add
-from kinkopt.rules._sgd import sgd
+from kinkopt.rules._common import check_decay, check_eps, elementwise, keep_and_add
+from kinkopt.rules._sgd import descend
 
 
 class ScaleByAdamState(NamedTuple):
@@ -19,12 +19,6 @@ class ScaleByAdamState(NamedTuple):
   count: jax.Array  # int32[]; stays at its largest value instead of wrapping round
   mu: optax.Updates
   nu: optax.Updates
-
-
-def _check(caller: str, b1: ArrayLike, b2: ArrayLike, eps: ArrayLike) -> None:
-  check_decay(caller, "b1", b1)
-  check_decay(caller, "b2", b2)
-  check_eps(caller, eps)
 
 
 def scale_by_adam(
@@ -65,10 +59,24 @@ def scale_by_adam(
     >>> print(updates.round(4))
     [ 1. -1.]
   """
-  _check("scale_by_adam", b1, b2, eps)
+  return _smooth("scale_by_adam", b1, b2, eps, bias_correction, mu_dtype, nu_dtype)
+
+
+def _smooth(
+  caller: str,
+  b1: ArrayLike,
+  b2: ArrayLike,
+  eps: ArrayLike,
+  bias_correction: bool,
+  mu_dtype: DTypeLike | None,
+  nu_dtype: DTypeLike | None,
+) -> optax.GradientTransformationExtraArgs:
+  check_decay(caller, "b1", b1)
+  check_decay(caller, "b2", b2)
+  check_eps(caller, eps)
 
   def init(params: optax.Params) -> ScaleByAdamState:
-    _common.check_params("scale_by_adam", params)
+    _common.check_params(caller, params)
     return ScaleByAdamState(
       count=jnp.zeros([], jnp.int32),
       mu=_common.first_moment_like(params, mu_dtype),
@@ -82,7 +90,7 @@ def scale_by_adam(
     **extra_args: Any,
   ) -> tuple[optax.Updates, ScaleByAdamState]:
     del params, extra_args
-    _common.check_gradient("scale_by_adam", updates, state.mu)
+    _common.check_first_moment(caller, updates, state.mu)
     count = optax.safe_increment(state.count)
     keep1, add1 = keep_and_add(b1)
     keep2, add2 = keep_and_add(b2)
@@ -155,13 +163,16 @@ def adam(
       real for complex parameters.
 
   Numerics:
-    Without the correction the first step is `(1 - b1) / sqrt(1 - b2)` times `learning_rate`, 3.2
-    times with the defaults, and steps stay too long for about `1 / (1 - b2)` iterations. The
-    weights are formed as `-expm1(count * log(b))`, good to 2e-7 in float32 where `1 - b**count`
-    loses 1e-5. `eps` is added in float32, so it does not underflow in float16; a coordinate whose
-    gradient was always 0 gets the update 0. In bfloat16 `nu` stops moving near its target (an
-    increment of 1/1000 is below its rounding), and in float16 it is 0 for gradients below 5.4e-3:
-    pass `nu_dtype=jnp.float32` there. The derivative of the root at 0 is defined as 0.
+    Without the correction the first step is `(1 - b1) / sqrt(1 - b2)` times `learning_rate`. With
+    the defaults and a steady gradient that is 3.2 times; the 12th step is 6.6 times, and only after
+    1,750 are steps within 10 % of `learning_rate`. The correction's weights are formed as
+    `-expm1(count * log(b))`, good to 4e-7 in float32 where `1 - b**count` is off by 2e-5. `eps` is
+    added in float32, so it does not underflow in float16; a coordinate whose gradient was always 0
+    gets the update 0. In bfloat16 the default `b2` freezes `nu` (0.001 of a change is below its
+    rounding): from 0 it rises to a quarter of a steady square, and it never falls. In float16 it is
+    0 for gradients below 5.4e-3. Pass `nu_dtype=jnp.float32` for both. The derivative of the root
+    at 0 is defined as 0; see `adagrad`. `optax.inject_hyperparams` rounds `b2` to the parameters'
+    dtype; in bfloat16, where 0.999 is 1, it is taken as 0.996.
 
   Differs from Optax:
     `optax.adam(learning_rate, b1, b2, eps)` is this rule with `bias_correction=True`; it cannot
@@ -178,9 +189,7 @@ def adam(
   References:
     CS231n notes, "Per-parameter adaptive learning rates"; Kingma and Ba (2015).
   """
-  check_rate("adam", learning_rate)
-  _check("adam", b1, b2, eps)
-  preconditioner = scale_by_adam(
-    b1, b2, eps, bias_correction=bias_correction, mu_dtype=mu_dtype, nu_dtype=nu_dtype
+  return optax.chain(
+    _smooth("adam", b1, b2, eps, bias_correction, mu_dtype, nu_dtype),
+    descend("adam", learning_rate),
   )
-  return optax.chain(preconditioner, sgd(learning_rate))

@@ -6,20 +6,18 @@ the rule is the vanilla step followed by an accumulator, in that order.
 
 from typing import Any, NamedTuple
 
-import jax
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from kinkopt.rules._common import (
   check_decay,
-  check_gradient,
+  check_first_moment,
   check_params,
-  check_rate,
   elementwise,
   first_moment_like,
   keep_and_add,
 )
-from kinkopt.rules._sgd import sgd
+from kinkopt.rules._sgd import descend
 
 
 class ScaleByMomentumState(NamedTuple):
@@ -72,10 +70,16 @@ def scale_by_momentum(
     >>> print(updates)
     [1.5]
   """
-  check_decay("scale_by_momentum", "momentum", momentum)
+  return _roll("scale_by_momentum", momentum, accumulator_dtype)
+
+
+def _roll(
+  caller: str, momentum: ArrayLike, accumulator_dtype: DTypeLike | None
+) -> optax.GradientTransformationExtraArgs:
+  check_decay(caller, "momentum", momentum)
 
   def init(params: optax.Params) -> ScaleByMomentumState:
-    check_params("scale_by_momentum", params)
+    check_params(caller, params)
     return ScaleByMomentumState(velocity=first_moment_like(params, accumulator_dtype))
 
   def update(
@@ -85,9 +89,9 @@ def scale_by_momentum(
     **extra_args: Any,
   ) -> tuple[optax.Updates, ScaleByMomentumState]:
     del params, extra_args
-    check_gradient("scale_by_momentum", updates, state.velocity)
+    check_first_moment(caller, updates, state.velocity)
     velocity = accumulate(updates, state.velocity, momentum)
-    updates = jax.tree.map(lambda u, v: v.astype(u.dtype), updates, velocity)
+    updates = elementwise(lambda v: v, updates, velocity)
     return updates, ScaleByMomentumState(velocity=velocity)
 
   return optax.GradientTransformationExtraArgs(init, update)
@@ -126,12 +130,13 @@ def momentum(
 
   Numerics:
     Sums are formed in float32 or wider and rounded once to the velocity's dtype. In bfloat16 (8
-    significant bits) a step below 1/512 of the velocity is lost: pass
+    significant bits) a step below 1/512 of the velocity kept is lost: pass
     `accumulator_dtype=jnp.float32`.
 
   Differs from Optax:
     `optax.sgd(learning_rate, momentum)` multiplies the rate outside the velocity: the same for a
-    constant rate, and 26 % of the displacement away under a decaying one.
+    constant rate; under one that falls by 4 % a step it goes 26 % less far down a steady slope
+    (`momentum=0.9`).
     `optax.chain(optax.scale_by_learning_rate(learning_rate), optax.trace(momentum))` is this rule.
 
   Example:
@@ -146,6 +151,6 @@ def momentum(
   References:
     CS231n notes, "Parameter updates"; Polyak (1964).
   """
-  check_rate("momentum", learning_rate)
-  check_decay("momentum", "momentum", momentum)
-  return optax.chain(sgd(learning_rate), scale_by_momentum(momentum, accumulator_dtype))
+  return optax.chain(
+    descend("momentum", learning_rate), _roll("momentum", momentum, accumulator_dtype)
+  )

@@ -11,15 +11,14 @@ from jax.typing import ArrayLike, DTypeLike
 
 from kinkopt.rules._common import (
   check_decay,
-  check_gradient,
+  check_first_moment,
   check_params,
-  check_rate,
   elementwise,
   first_moment_like,
   keep_and_add,
 )
 from kinkopt.rules._momentum import accumulate
-from kinkopt.rules._sgd import sgd
+from kinkopt.rules._sgd import descend
 
 
 class ScaleByNesterovState(NamedTuple):
@@ -56,10 +55,16 @@ def scale_by_nesterov(
     >>> print(updates)
     [1.5]
   """
-  check_decay("scale_by_nesterov", "momentum", momentum)
+  return _roll_ahead("scale_by_nesterov", momentum, accumulator_dtype)
+
+
+def _roll_ahead(
+  caller: str, momentum: ArrayLike, accumulator_dtype: DTypeLike | None
+) -> optax.GradientTransformationExtraArgs:
+  check_decay(caller, "momentum", momentum)
 
   def init(params: optax.Params) -> ScaleByNesterovState:
-    check_params("scale_by_nesterov", params)
+    check_params(caller, params)
     return ScaleByNesterovState(velocity=first_moment_like(params, accumulator_dtype))
 
   def update(
@@ -69,7 +74,7 @@ def scale_by_nesterov(
     **extra_args: Any,
   ) -> tuple[optax.Updates, ScaleByNesterovState]:
     del params, extra_args
-    check_gradient("scale_by_nesterov", updates, state.velocity)
+    check_first_moment(caller, updates, state.velocity)
     velocity = accumulate(updates, state.velocity, momentum)
     # The notes' -mu * v_prev + (1 + mu) * v, without its cancellation: v - mu * v_prev came in.
     updates = elementwise(
@@ -134,6 +139,6 @@ def nesterov(
   References:
     CS231n notes, "Parameter updates"; Bengio, Boulanger-Lewandowski, Pascanu (2012), section 3.5.
   """
-  check_rate("nesterov", learning_rate)
-  check_decay("nesterov", "momentum", momentum)
-  return optax.chain(sgd(learning_rate), scale_by_nesterov(momentum, accumulator_dtype))
+  return optax.chain(
+    descend("nesterov", learning_rate), _roll_ahead("nesterov", momentum, accumulator_dtype)
+  )

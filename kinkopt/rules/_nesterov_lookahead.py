@@ -14,14 +14,14 @@ from jax.typing import ArrayLike, DTypeLike
 from kinkopt._checks import check_same_tree
 from kinkopt.rules._common import (
   check_decay,
-  check_gradient,
+  check_first_moment,
   check_params,
-  check_rate,
   elementwise,
   first_moment_like,
+  keep_and_add,
 )
 from kinkopt.rules._momentum import accumulate
-from kinkopt.rules._sgd import sgd
+from kinkopt.rules._sgd import descend
 
 
 class NesterovLookaheadState(NamedTuple):
@@ -35,13 +35,18 @@ def _is_masked(leaf: Any) -> bool:
   return isinstance(leaf, optax.MaskedNode)
 
 
-def _accumulate_ahead(
-  momentum: ArrayLike, accumulator_dtype: DTypeLike | None
+def _roll(
+  caller: str, momentum: ArrayLike, accumulator_dtype: DTypeLike | None
 ) -> optax.GradientTransformationExtraArgs:
+  check_decay(caller, "momentum", momentum)
+
+  def kept() -> jax.Array:
+    # A copy: the state may be donated, and an array that the user passed must outlive that.
+    return jnp.array(keep_and_add(momentum)[0], dtype=float)
+
   def init(params: optax.Params) -> NesterovLookaheadState:
-    check_params("nesterov_lookahead", params)
-    velocity = first_moment_like(params, accumulator_dtype)
-    return NesterovLookaheadState(velocity, jnp.asarray(momentum, dtype=float))
+    check_params(caller, params)
+    return NesterovLookaheadState(first_moment_like(params, accumulator_dtype), kept())
 
   def update(
     updates: optax.Updates,
@@ -50,10 +55,10 @@ def _accumulate_ahead(
     **extra_args: Any,
   ) -> tuple[optax.Updates, NesterovLookaheadState]:
     del params, extra_args
-    check_gradient("nesterov_lookahead", updates, state.velocity)
-    velocity = accumulate(updates, state.velocity, momentum)
-    updates = jax.tree.map(lambda u, v: v.astype(u.dtype), updates, velocity)
-    return updates, NesterovLookaheadState(velocity, jnp.asarray(momentum, dtype=float))
+    check_first_moment(caller, updates, state.velocity)
+    # The state's momentum, for that is what the look-ahead point was made with.
+    velocity = accumulate(updates, state.velocity, state.momentum)
+    return elementwise(lambda v: v, updates, velocity), NesterovLookaheadState(velocity, kept())
 
   return optax.GradientTransformationExtraArgs(init, update)
 
@@ -91,7 +96,9 @@ def nesterov_lookahead(
     TypeError: if a hyperparameter is not a number, or a leaf is not floating point.
 
   Numerics:
-    `momentum` is kept in JAX's default float dtype; otherwise as `momentum`.
+    `momentum` is kept in JAX's default float dtype; otherwise as `momentum`. Where it changes (as a
+    schedule in `optax.inject_hyperparams`), each step uses the one that its look-ahead point was
+    made with: the change arrives one step later than in `momentum`.
 
   Differs from Optax:
     Optax has the rewritten form only.
@@ -112,9 +119,8 @@ def nesterov_lookahead(
   References:
     CS231n notes, "Parameter updates"; Sutskever, Martens, Dahl, Hinton (2013).
   """
-  check_rate("nesterov_lookahead", learning_rate)
-  check_decay("nesterov_lookahead", "momentum", momentum)
-  return optax.chain(sgd(learning_rate), _accumulate_ahead(momentum, accumulator_dtype))
+  caller = "nesterov_lookahead"
+  return optax.chain(descend(caller, learning_rate), _roll(caller, momentum, accumulator_dtype))
 
 
 def lookahead_params(params: optax.Params, opt_state: optax.OptState) -> optax.Params:
@@ -124,6 +130,7 @@ def lookahead_params(params: optax.Params, opt_state: optax.OptState) -> optax.P
     params: the parameters, as given to `init`.
     opt_state: the state of `nesterov_lookahead`, or of any chain or wrapper that holds it;
       under `optax.masked` and `optax.partition`, the leaves of other rules stay where they are.
+      From `flax.nnx`, give both arguments without their boxes: `nnx.as_pure(...)`.
 
   Returns:
     A tree with the structure, shapes and dtypes of `params`.
@@ -154,7 +161,7 @@ def lookahead_params(params: optax.Params, opt_state: optax.OptState) -> optax.P
       if any(map(_is_masked, jax.tree.leaves(state.velocity, is_leaf=_is_masked)))
       else params
     )
-    check_same_tree("lookahead_params", "parameters", masked, "velocity", state.velocity)
+    check_same_tree("lookahead_params", "parameter tree", masked, "velocity", state.velocity)
     ahead = elementwise(
       lambda p, v, momentum: p + momentum * v,
       masked,

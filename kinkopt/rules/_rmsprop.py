@@ -11,12 +11,11 @@ from kinkopt.rules._common import (
   check_eps,
   check_gradient,
   check_params,
-  check_rate,
   elementwise,
   keep_and_add,
   second_moment_like,
 )
-from kinkopt.rules._sgd import sgd
+from kinkopt.rules._sgd import descend
 
 
 class ScaleByRMSPropState(NamedTuple):
@@ -55,11 +54,17 @@ def scale_by_rmsprop(
     >>> print(updates)
     [2. 0.]
   """
-  check_decay("scale_by_rmsprop", "decay", decay)
-  check_eps("scale_by_rmsprop", eps)
+  return _slow("scale_by_rmsprop", decay, eps, accumulator_dtype)
+
+
+def _slow(
+  caller: str, decay: ArrayLike, eps: ArrayLike, accumulator_dtype: DTypeLike | None
+) -> optax.GradientTransformationExtraArgs:
+  check_decay(caller, "decay", decay)
+  check_eps(caller, eps)
 
   def init(params: optax.Params) -> ScaleByRMSPropState:
-    check_params("scale_by_rmsprop", params)
+    check_params(caller, params)
     return ScaleByRMSPropState(nu=second_moment_like(params, accumulator_dtype))
 
   def update(
@@ -69,7 +74,7 @@ def scale_by_rmsprop(
     **extra_args: Any,
   ) -> tuple[optax.Updates, ScaleByRMSPropState]:
     del params, extra_args
-    check_gradient("scale_by_rmsprop", updates, state.nu)
+    check_gradient(caller, updates, state.nu)
     keep, add = keep_and_add(decay)
     nu = elementwise(
       lambda g, nu, keep, add: keep * nu + add * abs_sq(g),
@@ -120,7 +125,8 @@ def rmsprop(
     `learning_rate`, 3.2 times with the default. A coordinate whose gradient was always 0 gets the
     update 0; with `eps=0`, 0/0 is defined as 0. In float16 squares of gradients below 5.4e-4
     vanish with the default `decay`, and the step is then `gradient / eps`: pass
-    `accumulator_dtype=jnp.float32` there. The derivative of the root at 0 is defined as 0.
+    `accumulator_dtype=jnp.float32` there. The derivative of the root at 0 is defined as 0; see
+    `adagrad`.
 
   Differs from Optax:
     `optax.rmsprop(learning_rate, decay, eps, eps_in_sqrt=False)` is this rule; its default puts
@@ -137,7 +143,6 @@ def rmsprop(
   References:
     CS231n notes, "Per-parameter adaptive learning rates"; Tieleman and Hinton (2012), lecture 6e.
   """
-  check_rate("rmsprop", learning_rate)
-  check_decay("rmsprop", "decay", decay)
-  check_eps("rmsprop", eps)
-  return optax.chain(scale_by_rmsprop(decay, eps, accumulator_dtype), sgd(learning_rate))
+  return optax.chain(
+    _slow("rmsprop", decay, eps, accumulator_dtype), descend("rmsprop", learning_rate)
+  )

@@ -59,17 +59,24 @@ def sgd(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformationEx
   References:
     CS231n notes, "Parameter updates".
   """
-  check_rate("sgd", learning_rate)
+  return descend("sgd", learning_rate)
+
+
+def descend(
+  caller: str, learning_rate: optax.ScalarOrSchedule
+) -> optax.GradientTransformationExtraArgs:
+  """Makes the vanilla update as a link of the rule `caller`. See `sgd`."""
+  check_rate(caller, learning_rate)
 
   def init(params: optax.Params) -> SGDState:
-    check_params("sgd", params)
+    check_params(caller, params)
     return SGDState(count=jnp.zeros([], jnp.int32))
 
   def update(
     updates: optax.Updates, state: SGDState, params: optax.Params | None = None, **extra_args: Any
   ) -> tuple[optax.Updates, SGDState]:
     del extra_args
-    check_gradient("sgd", updates, updates if params is None else params)
+    check_gradient(caller, updates, updates if params is None else params)
     rate = learning_rate(state.count) if callable(learning_rate) else learning_rate
     updates = elementwise(lambda g, rate: -rate * g, updates, updates, rate=rate)
     return updates, SGDState(count=optax.safe_increment(state.count))
