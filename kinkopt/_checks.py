@@ -58,9 +58,9 @@ def check_number(
   interval: Interval,
   advice: str,
   *,
-  accepts_schedule: bool = True,
+  accepts_schedule: bool = False,
 ) -> None:
-  """Checks a scalar hyperparameter; schedules pass, and so do traced scalars.
+  """Checks a scalar hyperparameter; traced scalars pass, and schedules where they are accepted.
 
   Args:
     caller: the public function, as the user wrote it.
@@ -81,7 +81,10 @@ def check_number(
   if dtype is not None:
     is_number = jnp.issubdtype(dtype, jnp.floating) or jnp.issubdtype(dtype, jnp.integer)
   if not is_number:
-    raise TypeError(f"`{caller}({name}={value!r})` is not a real number. {advice}")
+    way_out = (
+      f" For a schedule of `{name}`, use `optax.inject_hyperparams`." if callable(value) else ""
+    )
+    raise TypeError(f"`{caller}({name}={value!r})` is not a real number. {advice}{way_out}")
   if shape != ():
     raise ValueError(
       f"`{caller}({name}=...)` must be a scalar, but has shape {shape}. "
@@ -104,7 +107,7 @@ def check_integer(caller: str, name: str, value: Any, interval: Interval, advice
   is_integer = isinstance(value, numbers.Integral) and not isinstance(value, bool)
   if not is_integer and not jnp.issubdtype(getattr(value, "dtype", bool), jnp.integer):
     raise TypeError(f"`{caller}({name}={value!r})` is not an integer. {advice}")
-  check_number(caller, name, value, interval, advice, accepts_schedule=False)
+  check_number(caller, name, value, interval, advice)
 
 
 def dtype_of(leaf: Any) -> Any:

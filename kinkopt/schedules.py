@@ -76,7 +76,6 @@ def step_decay(init_value: ArrayLike, drop: ArrayLike = 0.5, *, every: ArrayLike
     FACTOR,
     "It is the factor at each stage, and above 1 it would raise the rate. For a drop by half write "
     "`drop=0.5`.",
-    accepts_schedule=False,
   )
   check_integer(
     "step_decay",
@@ -191,7 +190,7 @@ def _check(caller: str, **values: ArrayLike) -> None:
     "decay_constant": "It is `k`, per step; a negative one would raise the rate.",
   }
   for name, value in values.items():
-    check_number(caller, name, value, NON_NEGATIVE, advice[name], accepts_schedule=False)
+    check_number(caller, name, value, NON_NEGATIVE, advice[name])
 
 
 def _as_count(caller: str, count: ArrayLike) -> jax.Array:

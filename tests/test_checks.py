@@ -64,12 +64,14 @@ def test_scalars_of_every_kind_pass(value):
   check(value)
 
 
-def test_schedules_pass_unless_they_may_not():
-  check(optax.constant_schedule(5.0))
+def test_schedules_pass_where_they_are_accepted():
+  check(optax.constant_schedule(5.0), accepts_schedule=True)
   with pytest.raises(
-    TypeError, match=r"`rule\(decay=<function.*is not a real number. It is a share"
+    TypeError,
+    match=r"`rule\(decay=<function.*is not a real number. It is a share.*"
+    r"For a schedule of `decay`, use `optax.inject_hyperparams`\.$",
   ):
-    check(optax.constant_schedule(0.5), accepts_schedule=False)
+    check(optax.constant_schedule(0.5))
 
 
 @pytest.mark.parametrize("transform", [jax.jit, jax.vmap, jax.grad])

@@ -140,7 +140,7 @@ def _check_options(f: Any, scheme: str, step: ArrayLike, batch_size: int | None)
       f"{', '.join(map(repr, _ENDS))}. Take 'centered', whose error is of second order."
     )
   advice = "It is the distance to each probe, in the unit of the coordinates: write `step=1e-5`."
-  check_number("numerical_gradient", "step", step, POSITIVE, advice, accepts_schedule=False)
+  check_number("numerical_gradient", "step", step, POSITIVE, advice)
   if batch_size is not None:
     advice = "It is the number of probes evaluated side by side; None takes them one by one."
     check_integer("numerical_gradient", "batch_size", batch_size, Interval(1, 2**31), advice)

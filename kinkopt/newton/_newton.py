@@ -103,9 +103,8 @@ def scale_by_newton(damping: optax.ScalarOrSchedule = 0.0) -> optax.GradientTran
     CS231n notes, "Second order methods"; Nocedal and Wright, "Numerical Optimization" (2006),
     section 3.4 and Algorithm 3.3.
   """
-  if not callable(damping):
-    advice = "It is added to the diagonal of the Hessian; 0 is Newton's method."
-    check_number("scale_by_newton", "damping", damping, NON_NEGATIVE, advice)
+  advice = "It is added to the diagonal of the Hessian; 0 is Newton's method."
+  check_number("scale_by_newton", "damping", damping, NON_NEGATIVE, advice, accepts_schedule=True)
 
   def init(params: optax.Params) -> ScaleByNewtonState:
     check_floating("scale_by_newton", params, "parameters")
@@ -190,7 +189,9 @@ def newton(
     CS231n notes, "Second order methods"; Nocedal and Wright, "Numerical Optimization" (2006).
   """
   advice = "It is the share of the Newton step to take; the minus sign is the rule's own."
-  check_number("newton", "learning_rate", learning_rate, NON_NEGATIVE, advice)
+  check_number(
+    "newton", "learning_rate", learning_rate, NON_NEGATIVE, advice, accepts_schedule=True
+  )
   return optax.chain(scale_by_newton(damping), optax.scale_by_learning_rate(learning_rate))
 
 

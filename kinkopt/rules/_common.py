@@ -112,7 +112,9 @@ def check_first_moment(caller: str, gradient: optax.Updates, moment: optax.Updat
 
 def check_rate(caller: str, learning_rate: optax.ScalarOrSchedule) -> None:
   """Checks a learning rate; schedules and traced numbers pass."""
-  check_number(caller, "learning_rate", learning_rate, NON_NEGATIVE, RATE_ADVICE)
+  check_number(
+    caller, "learning_rate", learning_rate, NON_NEGATIVE, RATE_ADVICE, accepts_schedule=True
+  )
 
 
 def check_decay(caller: str, name: str, value: ArrayLike) -> None:

@@ -66,6 +66,13 @@ def test_decay_outside_zero_and_one_is_refused(argument, value):
     assert f"`{argument}` must lie in [0, 1). It is the share of the past" in str(e.value)
 
 
+@pytest.mark.parametrize("argument", ["momentum", "decay", "b1", "b2", "eps"])
+def test_a_schedule_of_anything_but_the_rate_is_refused_with_the_way_out(argument):
+  for name in exports_with(argument):
+    with pytest.raises(TypeError, match=f"schedule of `{argument}`, use `optax.inject_hyperparams"):
+      make(name, **{argument: optax.constant_schedule(0.5)})
+
+
 @pytest.mark.parametrize("argument", ["eps", "initial_accumulator_value"])
 def test_negative_denominators_are_refused(argument):
   names = exports_with(argument)
