@@ -96,7 +96,6 @@ class Refusal:
 
 
 REFUSALS = (
-  Refusal("newton.*newton", "complex.*", TypeError, "complex", "a Hessian of real coordinates"),
   Refusal(
     "newton.*newton",
     "masked|partition",
