@@ -215,7 +215,7 @@ def _as_base(drop: ArrayLike) -> tuple[jax.Array, float]:
   tiny = float(jnp.finfo(jnp.result_type(float)).tiny)
   if isinstance(drop, jax.Array):
     return jnp.maximum(_as_float(drop), tiny), 0.0  # log(0) * 0 would be NaN at stage 0
-  value = max(float(drop), tiny)
+  value = max(float(np.asarray(drop)), tiny)
   base = float(np.asarray(value, jnp.result_type(float)))
   return _as_float(base), math.log(base) - math.log(value)
 
@@ -252,7 +252,9 @@ def _split_rate(rate: ArrayLike) -> tuple[jax.Array, jax.Array]:
 
 def _at_most(x: ArrayLike, most: float) -> jax.Array | float:
   """Caps `x`; a Python number, which may have more digits than a float of JAX's, stays one."""
-  return jnp.minimum(_as_float(x), most) if isinstance(x, jax.Array) else min(float(x), most)
+  return (
+    jnp.minimum(_as_float(x), most) if isinstance(x, jax.Array) else min(float(np.asarray(x)), most)
+  )
 
 
 def _sum(larger: jax.Array, smaller: jax.Array) -> tuple[jax.Array, jax.Array]:

@@ -189,7 +189,8 @@ def _split_output(output: Any, has_aux: bool) -> tuple[jax.Array, Any]:
       f"`numerical_gradient(has_aux=True)` needs `f` to return a pair `(value, aux)`, but it "
       f"returned {_described(output)}. Return a pair, or leave `has_aux` out."
     )
-  value, aux = output if has_aux else (output, None)
+  pair: tuple[Any, Any] = output if has_aux else (output, None)
+  value, aux = pair
   dtype = dtype_of(value)
   if dtype is None or jnp.shape(value) != ():
     raise TypeError(

@@ -60,8 +60,9 @@ def _cast(x: ArrayLike, dtype: jnp.dtype) -> jax.Array:
 
   Outside `jit` every call costs a dispatch, and most leaves have the right dtype already.
   """
-  is_done = isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type
-  return x if is_done else jnp.asarray(x, dtype)
+  if isinstance(x, jax.Array) and x.dtype == dtype and not x.weak_type:
+    return x
+  return jnp.asarray(x, dtype)
 
 
 def _cast_scalar(x: ArrayLike, dtype: jnp.dtype) -> ArrayLike:
@@ -144,11 +145,12 @@ def keep_and_add(decay: ArrayLike) -> tuple[ArrayLike, ArrayLike]:
   """
   if isinstance(decay, numbers.Real):
     return decay, 1 - float(decay)
-  if not jnp.issubdtype(decay.dtype, jnp.floating):  # 0 is the one integer in [0, 1)
-    decay = decay.astype(jnp.float32)
-  decay = jnp.minimum(decay, 1 - jnp.finfo(decay.dtype).epsneg.astype(decay.dtype))
-  decay = decay.astype(compute_dtype(decay.dtype))
-  return decay, 1 - decay
+  kept = jnp.asarray(decay)
+  if not jnp.issubdtype(kept.dtype, jnp.floating):  # 0 is the one integer in [0, 1)
+    kept = kept.astype(jnp.float32)
+  kept = jnp.minimum(kept, 1 - jnp.finfo(kept.dtype).epsneg.astype(kept.dtype))
+  kept = kept.astype(compute_dtype(kept.dtype))
+  return kept, 1 - kept
 
 
 def bias_correction(decay: ArrayLike, count: jax.Array) -> jax.Array:
