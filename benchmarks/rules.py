@@ -188,6 +188,9 @@ def measure(row: Row, leaves: int, size: int, rounds: int, steps: int) -> dict[s
     "milliseconds": {name: 1e3 * timing.median for name, timing in timings.items()},
     "spread": {name: timing.spread for name, timing in timings.items()},
     "ratio": {name: ours.ratio_to(timings[name]) for name in timings if name != "kinkopt"},
+    "fastest_ratio": {
+      name: ours.fastest_ratio_to(timings[name]) for name in timings if name != "kinkopt"
+    },
     "floor_gigabytes_per_second": gigabytes / timings["floor"].median,
   }
 
@@ -196,7 +199,8 @@ def _print_table(title: str, results: dict[str, dict[str, Any]]) -> None:
   print(f"\n{title}")
   print(
     f"{'ms per step':18} {'kinkopt':>7} {'optax':>7} {'by hand':>7} {'flow':>7} {'floor':>7} |"
-    f" {'/optax':>6} {'/hand':>6} {'/flow':>6} {'/floor':>6}  | {'spread':>6} {'floor':>9}"
+    f" {'/optax':>6} {'/hand':>6} {'/flow':>6} {'/floor':>6}  | fastest /optax /floor |"
+    f" {'spread':>6} {'floor':>9}"
   )
   for name, result in results.items():
     times = " ".join(f"{ms:7.2f}" for ms in result["milliseconds"].values())
@@ -204,8 +208,12 @@ def _print_table(title: str, results: dict[str, dict[str, Any]]) -> None:
       f"{ratio:5.2f}{'!' if ratio > GOALS.get(other, float('inf')) else ' '}"
       for other, ratio in result["ratio"].items()
     )
+    fastest = "  ".join(f"{result['fastest_ratio'][other]:5.2f}" for other in GOALS)
     spread, speed = max(result["spread"].values()), result["floor_gigabytes_per_second"]
-    print(f"{name:18} {times} | {ratios}  | {spread:6.1%} {speed:4.1f} GB/s", flush=True)
+    print(
+      f"{name:18} {times} | {ratios}  | {'':8}{fastest}  | {spread:6.1%} {speed:4.1f} GB/s",
+      flush=True,
+    )
 
 
 def main() -> None:
