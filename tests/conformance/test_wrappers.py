@@ -97,7 +97,9 @@ def test_part_of_the_parameters_moves_as_alone(transform, wrapper, dtype):
 @each_dtype
 @each_transform
 def test_multi_steps_moves_once_in_k_steps_by_the_mean(transform, dtype):
-  tx = optax.MultiSteps(transform.make(), every_k_schedule=2).gradient_transformation()
+  wrapper = optax.MultiSteps(transform.make(), every_k_schedule=2)
+  # Its own `gradient_transformation()` does not say that it takes extra arguments, though it does.
+  tx = optax.GradientTransformationExtraArgs(wrapper.init, wrapper.update)
   params = params_of(dtype)
   halfway, _ = train(tx, params, steps=1)
   assert_close(halfway, params, roundings=0)
