@@ -90,7 +90,7 @@ def _name(case: type[unittest.TestCase], method: Callable[..., None]) -> tuple[s
 def _cases() -> list[pytest.param]:
   cases = []
   for module in map(load, MODULES):
-    for case in list(vars(module).values()):  # the listing of cases may load more of the module
+    for case in list(vars(module).values()):  # a warning may add its registry meanwhile
       if not (isinstance(case, type) and issubclass(case, unittest.TestCase)):
         continue
       for name in unittest.TestLoader().getTestCaseNames(case):
