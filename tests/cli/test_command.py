@@ -44,7 +44,7 @@ def test_the_demo_runs_from_end_to_end_in_a_pipe(few_digits, environment):
   words = [*COMMAND, "--data", str(few_digits), "--steps", "20"]
   result = subprocess.run(words, capture_output=True, text=True, env=environment)
   assert (result.returncode, result.stderr) == (0, "")
-  assert result.stdout.startswith("kinkopt demo\n------------\n\nData: ")
+  assert result.stdout.startswith("kinkopt demo\n------------\n\nData:")
   assert re.search(r"^sgd +\d\.\d{4} .* done$", result.stdout, re.MULTILINE)
 
 

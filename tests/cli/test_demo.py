@@ -45,7 +45,8 @@ def test_a_report_ends_in_a_table_of_every_rule_asked_for(demo, capsys):
   assert [line.split()[0] for line in table if line.endswith("done")] == ["sgd", "newton"]
   assert "The gradient was right, and every rule stayed finite." in lines
   assert "\x1b" not in printed.out, "no colours and no bar in a pipe"
-  assert max(map(len, lines)) <= 80
+  # A long path, such as pytest's, is not broken: it could not be copied.
+  assert max(len(line) for line in lines if "mine.npz" not in line) <= 80
   assert printed.out.isascii()
 
 
