@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
+from kinkopt.cli._interrupt import Pause, never
 from kinkopt.render import Block, Document, MissingExtraError, Text, Tone, to_rich, to_text
 from kinkopt.render._optional import require
 
@@ -17,10 +18,15 @@ Advance = Callable[[int, str], None]
 
 
 class Console:
-  """Prints blocks on standard output, and remembers them."""
+  """Prints blocks on standard output, and remembers them.
+
+  A job that tells how it goes is between two computations: `pause` is called there, and may
+  stop it.
+  """
 
   def __init__(self, title: str, quiet: bool) -> None:
     self._title = title
+    self.pause: Pause = never
     self._quiet = quiet
     self._blocks: list[Block] = []
     self._rich = _terminal()
@@ -42,12 +48,14 @@ class Console:
     if always or not self._quiet:
       for block in blocks:
         self._print(block, gap=True)
+    self.pause()
 
   def note(self, text: str, tone: Tone = Tone.PLAIN) -> None:
     """Prints a line that says how things go; it is not kept."""
     if not self._quiet:
       self._print(Text(text, tone), gap=not self._was_note)
       self._was_note = True
+    self.pause()
 
   def _print(self, block: Block, gap: bool) -> None:
     if gap and self._has_printed:
@@ -70,7 +78,7 @@ class Console:
       A function `(completed, note)` to call as steps are done.
     """
     if self._rich is None or self._quiet:
-      yield lambda completed, note: None
+      yield lambda completed, note: self.pause()
       return
     progress = require("rich.progress", "Progress bars")
     bar = progress.Progress(
@@ -84,7 +92,12 @@ class Console:
     )
     with bar:
       task = bar.add_task(label, total=total, note="compiling")
-      yield lambda completed, note: bar.update(task, completed=completed, note=note)
+
+      def advance(completed: int, note: str) -> None:
+        bar.update(task, completed=completed, note=note)
+        self.pause()
+
+      yield advance
 
 
 def _terminal() -> Any:

@@ -14,6 +14,7 @@ from kinkopt.cli._console import Console
 from kinkopt.cli._data import Data, load
 from kinkopt.cli._errors import FOUND_WRONG, INTERRUPTED, OK, UsageError
 from kinkopt.cli._gradient import check_network
+from kinkopt.cli._interrupt import Pause, held_back
 from kinkopt.cli._network import init_network
 from kinkopt.cli._rates import LEARNING_RATES, NEWTON
 from kinkopt.cli._regression import solve
@@ -33,8 +34,13 @@ class _Job:
     self.gradient_ok: bool | None = None
     self.newton_norms: list[float] = []
 
-  def run(self) -> None:
-    """Does everything, in order."""
+  def run(self, pause: Pause) -> None:
+    """Does everything, in order.
+
+    Args:
+      pause: called where the job can stop; raises KeyboardInterrupt if it shall.
+    """
+    self.console.pause = pause
     self._introduce()
     self.gradient_ok = check_network(self.data, self.options.seed, self.console)
     rules = [rule for rule in self.options.rules if rule != NEWTON]
@@ -94,7 +100,8 @@ def run(options: DemoOptions) -> int:
   job = _Job(options, load(options.data, options.seed))
   interrupted = False
   try:
-    job.run()
+    with held_back() as pause:
+      job.run(pause)
   except KeyboardInterrupt:
     interrupted = True
   end = closing(job.runs, job.gradient_ok, interrupted)
