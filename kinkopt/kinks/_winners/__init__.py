@@ -1,0 +1,1 @@
+"""The rules of winners and of control flow, one file a family."""
