@@ -10,6 +10,14 @@ from kinkopt.cli._console import Console
 from kinkopt.cli._interrupt import held_back
 
 
+@pytest.fixture(autouse=True)
+def python_answers():
+  # A job in the background of a shell is born deaf to SIGINT, and so are its children.
+  before = signal.signal(signal.SIGINT, signal.default_int_handler)
+  yield
+  signal.signal(signal.SIGINT, before)
+
+
 def _press():
   os.kill(os.getpid(), signal.SIGINT)
 
