@@ -10,6 +10,6 @@ from kinkopt._door import __getattr__ as __getattr__
 from kinkopt._version import __version__
 
 if TYPE_CHECKING:
-  from kinkopt import gradcheck, monitor, newton, rules, schedules
+  from kinkopt import gradcheck, kinks, monitor, newton, rules, schedules
 
-__all__ = ["__version__", "gradcheck", "monitor", "newton", "rules", "schedules"]
+__all__ = ["__version__", "gradcheck", "kinks", "monitor", "newton", "rules", "schedules"]

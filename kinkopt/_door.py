@@ -7,7 +7,7 @@ asks for the version does not pay for the rest.
 import importlib
 from types import ModuleType
 
-WINGS = ("gradcheck", "monitor", "newton", "rules", "schedules")
+WINGS = ("gradcheck", "kinks", "monitor", "newton", "rules", "schedules")
 
 
 def __getattr__(name: str) -> ModuleType:

@@ -16,7 +16,12 @@ import jax.numpy as jnp
 from kinkopt import _jax
 from kinkopt.kinks._registry import PrimitiveClass, classify, rule_of
 
-_WIDE = {"float16": "float64", "bfloat16": "float64", "float32": "float64", "complex64": "complex128"}
+_WIDE = {
+  "float16": "float64",
+  "bfloat16": "float64",
+  "float32": "float64",
+  "complex64": "complex128",
+}
 # What a primitive was told of its result's dtype, in parameters of these names.
 _DTYPES = ("preferred_element_type", "new_dtype", "dtype")
 
@@ -59,8 +64,8 @@ class Interpreter:
   def widen(self, value: Any) -> Any:
     """Casts a floating value to the dtype of the replay; leaves integers, masks and keys alone."""
     dtype = self.wide(getattr(value, "dtype", None))
-    return value if dtype is None or value.dtype == dtype else jax.lax.convert_element_type(
-      value, dtype
+    return (
+      value if dtype is None or value.dtype == dtype else jax.lax.convert_element_type(value, dtype)
     )
 
   def wide(self, dtype: Any) -> Any:

@@ -124,7 +124,7 @@ def _solve(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
     corrections = solve([r.moved - a.moved for r, a in zip(right, reached)])
     return [v + c for v, c in zip(x, corrections)], None
 
-  *solution, = solve([r.point for r in right])
+  (*solution,) = solve([r.point for r in right])
   rest = solution[len(right) :]  # auxiliary results: the point's
   moved = [x + 0 * r.moved for x, r in zip(solution, right)]  # batched, where the right side is
   moved, _ = lax.scan(refine, moved, None, 16)

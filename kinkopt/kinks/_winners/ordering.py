@@ -67,7 +67,7 @@ def _reduce_window(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
     first = a[0] >= b[0] if is_max else a[0] <= b[0]
     return lax.select(first, a[0], b[0]), lax.select(first, a[1], b[1])
 
-  names = "window_dimensions window_strides padding base_dilation window_dilation".split()
+  names = ["window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation"]
   window = [eqn.params[name] for name in names]
   _, followed = lax.reduce_window((point, moved), (worst, worst), better, *window)
   return [Pair(out, followed)]
