@@ -5,6 +5,7 @@ winner is fixed to who wins at the point. `freeze` makes this program, so that a
 cross a kink, however long its step.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -47,16 +48,17 @@ class Frozen:
 
   def _run(self, moved: Sequence[PyTree]) -> tuple[PyTree, tuple[str, ...]]:
     interpreter = Interpreter(self.float64, self.through_stop_gradient)
-    with jax.enable_x64(self.float64 or bool(jax.config.jax_enable_x64)):
-      with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        args = list(self.args)
-        for argnum, value in zip(self.argnums, moved):
-          args[argnum] = jax.tree.map(
-            lambda p, m: _enter(interpreter, p, m), self.args[argnum], value
-          )
-        values = jax.tree.leaves(args, is_leaf=is_pair)
-        values = [v if is_pair(v) or hasattr(v, "dtype") else jnp.asarray(v) for v in values]
-        leaves = list(map(at_moved, interpreter.run(self.program, values)))
+    # Elsewhere 64 bits stay as the caller has them.
+    wide = jax.enable_x64(True) if self.float64 else contextlib.nullcontext()
+    with wide, jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+      args = list(self.args)
+      for argnum, value in zip(self.argnums, moved):
+        args[argnum] = jax.tree.map(
+          lambda p, m: _enter(interpreter, p, m), self.args[argnum], value
+        )
+      values = jax.tree.leaves(args, is_leaf=is_pair)
+      values = [v if is_pair(v) or hasattr(v, "dtype") else jnp.asarray(v) for v in values]
+      leaves = list(map(at_moved, interpreter.run(self.program, values)))
     return jax.tree.unflatten(jax.tree.structure(self.result), leaves), tuple(interpreter.opaque)
 
 

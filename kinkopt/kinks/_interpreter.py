@@ -85,7 +85,7 @@ class Interpreter:
 
     def read(atom: Any) -> Any:
       if isinstance(atom, _jax.Literal):
-        return jnp.asarray(atom.val, atom.aval.dtype)
+        return jnp.asarray(atom.val, getattr(atom.aval, "dtype", None))
       return environment[atom]
 
     for eqn in jaxpr.eqns:

@@ -24,7 +24,20 @@ class PrimitiveClass(enum.Enum):
 # Where a name is missing here and has no rule, it is opaque. Those on integers, keys and masks
 # only never meet a moved value.
 _SMOOTH = set(
-  ["acos", "acosh", "add", "add_any", "asin", "asinh", "atan", "atan2", "atanh", "bessel_i0e", "bessel_i1e", "broadcast_in_dim", "broadcast_to", "cbrt", "cholesky", "complex", "concatenate", "conj", "conv_general_dilated", "copy", "cos", "cosh", "cumlogsumexp", "cumprod", "cumsum", "digamma", "div", "dot_general", "dynamic_slice", "dynamic_update_slice", "eigh", "erf", "erf_inv", "erfc", "exp", "exp2", "expm1", "fft", "gather", "householder_product", "igamma", "igammac", "imag", "integer_pow", "lgamma", "log", "log1p", "log2", "logistic", "mul", "name", "neg", "one_minus_square", "optimization_barrier", "pad", "polygamma", "polynomial", "pow", "qr", "real", "reciprocal", "reduce_prod", "reduce_sum", "reduce_window_sum", "regularized_incomplete_beta", "reshape", "reshard", "rev", "rsqrt", "select_n", "sharding_constraint", "sin", "sinh", "slice", "split", "sqrt", "square", "squeeze", "stack", "sub", "svd", "symmetric_product", "tan", "tanh", "tile", "transpose", "triangular_solve", "tridiagonal_solve", "unstack", "zeta", "and", "clz", "iota", "not", "or", "population_count", "random_bits", "random_clone", "random_fold_in", "random_seed", "random_split", "random_unwrap", "random_wrap", "reduce_and", "reduce_or", "reduce_xor", "rng_bit_generator", "shift_left", "shift_right_arithmetic", "shift_right_logical", "threefry2x32", "xor"]
+  """
+  acos acosh add add_any asin asinh atan atan2 atanh bessel_i0e bessel_i1e broadcast_in_dim
+  broadcast_to cbrt cholesky complex concatenate conj conv_general_dilated copy cos cosh
+  cumlogsumexp cumprod cumsum digamma div dot_general dynamic_slice dynamic_update_slice eigh
+  erf erf_inv erfc exp exp2 expm1 fft gather householder_product igamma igammac imag integer_pow
+  lgamma log log1p log2 logistic mul name neg one_minus_square optimization_barrier pad
+  polygamma polynomial pow qr real reciprocal reduce_prod reduce_sum reduce_window_sum
+  regularized_incomplete_beta reshape reshard rev rsqrt select_n sharding_constraint sin sinh
+  slice split sqrt square squeeze stack sub svd symmetric_product tan tanh tile transpose
+  triangular_solve tridiagonal_solve unstack zeta and clz iota not or population_count
+  random_bits random_clone random_fold_in random_seed random_split random_unwrap random_wrap
+  reduce_and reduce_or reduce_xor rng_bit_generator shift_left shift_right_arithmetic
+  shift_right_logical threefry2x32 xor
+  """.split()  # noqa: SIM905, a table of words
 )
 _RULES: dict[str, tuple[PrimitiveClass, Rule]] = {}
 
@@ -94,6 +107,9 @@ def declare_smooth(primitive: Any) -> None:
   Args:
     primitive: a JAX primitive, or its name. From now on it is run on the moved values, in float64,
       and no longer listed as opaque.
+
+  Returns:
+    Nothing; the table is the process's own.
 
   Raises:
     ValueError: if the primitive already has a class other than opaque.

@@ -1,4 +1,4 @@
-"""Scattering: smooth, but the primitives carry a program typed for the dtypes they were made with."""
+"""Scattering: smooth, but its primitives carry a program in the dtypes that they were made with."""
 
 from typing import Any
 
