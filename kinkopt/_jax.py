@@ -1,17 +1,38 @@
 """The one window on JAX's insides.
 
-Programs as JAX writes them down: equations, their parameters, and how control flow divides its
-operands. These shapes move from release to release; whoever needs them asks here, in words that do
-not move.
+Programs as JAX writes them down: equations, their parameters, how control flow divides its
+operands, and the derivative rules that users attach. These shapes move from release to release;
+whoever needs them asks here, in words that do not move.
 """
 
+import os
+import re
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
+import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
-__all__ = ["ClosedJaxpr", "Literal", "bind", "closed", "scan_lengths", "source", "trace"]
+__all__ = [
+  "ClosedJaxpr",
+  "JvpRule",
+  "Literal",
+  "Place",
+  "RootRule",
+  "VjpRule",
+  "bind",
+  "closed",
+  "expanded",
+  "is_library",
+  "jvp_rule",
+  "name_stack",
+  "place",
+  "root_rule",
+  "scan_lengths",
+  "trace",
+  "vjp_rule",
+]
 
 
 def trace(fun: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
@@ -52,13 +73,140 @@ def scan_lengths(eqn: Any) -> tuple[int, int]:
   return len(list(constants)), len(list(carried))
 
 
-def source(eqn: Any) -> str:
-  """Names an equation and the user's line that it comes from, such as `max (model.py:41)`."""
+class JvpRule(NamedTuple):
+  """A `custom_jvp` function: its program, and the program of its rule."""
+
+  program: Any
+  takes_symbolic_zeros: bool
+  # For each operand, whether its tangent is a symbolic zero -> the program of (primals, the other
+  # tangents), and for each result whether its tangent is zero and left out.
+  derivative: Callable[[Sequence[bool]], tuple[Any, Sequence[bool]]]
+  num_consts: int
+
+
+def jvp_rule(eqn: Any) -> JvpRule:
+  """Reads the rule of a `custom_jvp_call`."""
+  p = eqn.params
+
+  def derivative(zeros: Sequence[bool]) -> tuple[Any, Sequence[bool]]:
+    program, constants, out_zeros = p["jvp_jaxpr_fun"].call_wrapped(*zeros[p["num_consts"] :])
+    return ClosedJaxpr(program, constants), out_zeros
+
+  return JvpRule(p["call_jaxpr"], p["symbolic_zeros"], derivative, p["num_consts"])
+
+
+class VjpRule(NamedTuple):
+  """A `custom_vjp` function: its program, and the programs of its rule."""
+
+  program: Any
+  num_consts: int
+  # For each operand, whether it is differentiated -> the program that gives residuals and results,
+  # and for each residual the operand that it is, or None where the program gives it.
+  forward: Callable[[Sequence[bool]], tuple[Any, Sequence[int | None]]]
+  # (shapes of residuals, shapes of cotangents) -> the program of both, and for each operand that is
+  # no constant whether its cotangent is zero and left out.
+  backward: Callable[[Sequence[Any], Sequence[Any]], tuple[Any, Sequence[bool]]]
+
+
+def vjp_rule(eqn: Any) -> VjpRule:
+  """Reads the rule of a `custom_vjp_call`."""
+  p = eqn.params
+
+  def forward(moves: Sequence[bool]) -> tuple[Any, Sequence[int | None]]:
+    program, constants = p["fwd_jaxpr_thunk"].call_wrapped(*moves[p["num_consts"] :])
+    return ClosedJaxpr(program, constants), p["out_trees"]()[2]
+
+  def backward(residuals: Sequence[Any], cotangents: Sequence[Any]) -> tuple[Any, Sequence[bool]]:
+    is_zero: list[bool] = []
+    shapes = [*residuals, *cotangents]
+    traced = [shape.dtype != jax.dtypes.float0 for shape in shapes]
+
+    def rule(*operands: Any) -> list[Any]:
+      given = iter(operands)
+      answer = p["bwd"].call_wrapped(
+        *(next(given) if t else np.zeros(s.shape, s.dtype) for t, s in zip(traced, shapes))
+      )
+      # From JAX 0.12 on, with a log beside the cotangents.
+      found = answer[0] if isinstance(answer, tuple) and len(answer) == 2 else answer
+      is_zero[:] = [not hasattr(ct, "dtype") or type(ct).__name__ == "Zero" for ct in found]
+      return [ct for ct, zero in zip(found, is_zero) if not zero]
+
+    return trace(rule, *(s for t, s in zip(traced, shapes) if t))[0], is_zero
+
+  return VjpRule(p["call_jaxpr"], p["num_consts"], forward, backward)
+
+
+def expanded(eqn: Any) -> Any:
+  """Writes down what a high-level primitive of JAX 0.12 does, such as `custom_root`, as a program."""
+  primitive = eqn.params["_prim"]
+
+  def run(*operands: Any) -> list[Any]:
+    return jax.tree.leaves(primitive.expand(*jax.tree.unflatten(primitive.in_tree, operands)))
+
+  return trace(run, *(atom.aval for atom in eqn.invars))[0]
+
+
+class RootRule(NamedTuple):
+  """What JAX 0.12 keeps of a `custom_root`."""
+
+  lengths: list[int]  # of the operands: for the solver, the guess, the function, the tangent's solver
+  size: int  # of the root; more results are auxiliary
+  function: Any  # the program of (its operands, a root)
+  tangent: Any  # the program that solves for the root's tangent: of (operands, a root, a right side)
+
+
+def root_rule(eqn: Any) -> RootRule | None:
+  """Reads the rule of a `custom_root` of JAX 0.12, and gives None for other high-level primitives."""
+  primitive = eqn.params["_prim"]
+  if not all(hasattr(primitive, name) for name in ("f", "tangent_solve", "has_aux")):
+    return None
+  groups = list(primitive.in_avals)
+  root = primitive.out_aval[0] if primitive.has_aux else primitive.out_aval
+
+  def flat(function: Callable[..., Any], *avals: Any) -> Any:
+    shapes = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape, a.dtype), avals)
+    return trace(function, *shapes)[0]
+
+  return RootRule(
+    [len(jax.tree.leaves(group)) for group in groups],
+    len(jax.tree.leaves(root)),
+    flat(primitive.f, groups[2], root),
+    flat(primitive.tangent_solve, groups[3], root, root),
+  )
+
+
+_LIBRARIES = re.compile(r"/(site|dist)-packages/|/lib/python3\.\d+/|^<")
+_OURS = tuple(os.path.dirname(os.path.abspath(path)) + os.sep for path in (__file__, jax.__file__))
+
+
+class Place(NamedTuple):
+  """A line of a file; an empty name and line 0 where nobody knows."""
+
+  file: str = ""
+  line: int = 0
+
+
+def place(eqn: Any) -> Place | None:
+  """Finds the user's line that an equation comes from, and None where there is none."""
   traceback = eqn.source_info.traceback
-  frames = [frame for frame in traceback.frames if _is_users(frame.file_name)] if traceback else []
-  place = f" ({frames[0].file_name.rpartition('/')[2]}:{frames[0].line_num})" if frames else ""
-  return f"{eqn.primitive.name}{place}"
+  frames = [(f.file_name, f.line_num) for f in traceback.frames] if traceback else []
+  frames = [frame for frame in frames if not frame[0].startswith(_OURS)]
+  own = [frame for frame in frames if not _LIBRARIES.search(frame[0])]
+  return Place(*(own or frames)[0]) if frames else None
 
 
-def _is_users(file_name: str) -> bool:
-  return not any(f"/{package}/" in file_name for package in ("jax", "jaxlib", "kinkopt"))
+def is_library(program: Any) -> bool:
+  """Whether a program is the body of a library's function: its lines then say nothing to a user.
+
+  JAX traces such a body once and reuses it, so its lines also lead to the first caller alone.
+  """
+  owner, _ = closed(program)
+  written = getattr(owner.debug_info, "func_src_info", None) or ""
+  file = written.rpartition(" at ")[2].rpartition(":")[0]
+  return not file or file.startswith(_OURS) or bool(_LIBRARIES.search(file))
+
+
+def name_stack(eqn: Any) -> str:
+  """Gives the names of `jax.named_scope` and of transformations that an equation stands in."""
+  return str(eqn.source_info.name_stack)
+

@@ -5,75 +5,109 @@ winner is fixed to who wins at the point. `freeze` makes this program, so that a
 cross a kink, however long its step.
 """
 
-import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
-from kinkopt import _jax
-from kinkopt._checks import check_same_tree, dtype_of
 from kinkopt._typing import PyTree
-from kinkopt.kinks._interpreter import Interpreter, Pair, at_moved, is_pair
-from kinkopt.kinks._winners import control, elementwise, ordering, scatter
+from kinkopt.kinks._interpreter import Interpreter, Lanes, is_inexact, lane, replaying
+from kinkopt.kinks._program import Program, write_program
+from kinkopt.kinks._registry import Call, Winner
+from kinkopt.kinks._replay import Replay
+from kinkopt.kinks._reveal import reveal
 
-# Their decorators have filled the table.
-_FAMILIES = (control, elementwise, ordering, scatter)
+
+class _Freezer(Interpreter):
+  """Two lanes: the point, which decides, and the moved point, which follows."""
+
+  count = 2
+
+  def __init__(self, float64: bool, through_stop_gradient: bool, has_direction: bool):
+    super().__init__(float64, through_stop_gradient)
+    self.has_direction = has_direction
+
+  def run_winner(self, winner: Winner, call: Call, values: list[Any]) -> list[Any]:
+    point, moved = ([self.widen(lane(value, i)) for value in values] for i in (0, 1))
+    if not self.has_direction:
+      decision = winner.decide(call, point, None)
+      fixed = winner.value(call, decision, point)
+    else:
+      seen, rates = ([jax.lax.stop_gradient(x) for x in part] for part in reveal(point))
+      decision = winner.decide(call, seen, rates)
+      fixed = winner.follow(call, decision, point, point)
+    following = winner.follow(call, decision, point, moved)
+    return [Lanes((p, m)) if is_inexact(p) else p for p, m in zip(fixed, following, strict=True)]
+
+  def stop_gradient(self, value: Any) -> Any:
+    point = jax.lax.stop_gradient(lane(value, 0))
+    return Lanes((point, point))
+
+  def alone(self) -> Replay:
+    inner = Replay(self.float64, self.through_stop_gradient, keeps_rules=False)
+    inner.opaque = self.opaque
+    return inner
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frozen:
   """A function whose winners are decided at a point. See `freeze`."""
 
-  program: Any
-  result: Any  # the pytree of the results, its leaves shapes and dtypes
-  args: tuple[PyTree, ...]
-  argnums: tuple[int, ...]
+  program: Program
+  toward: tuple[PyTree, ...] | None
   float64: bool
   through_stop_gradient: bool
   opaque: tuple[str, ...] = ()
 
   def __call__(self, *moved: PyTree) -> PyTree:
     """Evaluates at moved arguments, those of `argnums` in their order."""
-    if len(moved) != len(self.argnums):
+    argnums = self.program.argnums
+    if len(moved) != len(argnums):
       raise ValueError(
-        f"A function frozen with `argnums={self.argnums}` takes these arguments alone, but was "
+        f"A function frozen with `argnums={argnums}` takes these arguments alone, but was "
         f"given {len(moved)}. The others are those of the point; leave them out."
       )
-    for argnum, value in zip(self.argnums, moved):
-      check_same_tree("frozen", "moved argument", value, "point", self.args[argnum])
+    self.program.check("moved argument", moved, argnums)
     return self._run(moved)[0]
 
   def _run(self, moved: Sequence[PyTree]) -> tuple[PyTree, tuple[str, ...]]:
-    interpreter = Interpreter(self.float64, self.through_stop_gradient)
-    # Elsewhere 64 bits stay as the caller has them.
-    wide = jax.enable_x64(True) if self.float64 else contextlib.nullcontext()
-    with wide, jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-      args = list(self.args)
-      for argnum, value in zip(self.argnums, moved):
-        args[argnum] = jax.tree.map(
-          lambda p, m: _enter(interpreter, p, m), self.args[argnum], value
-        )
-      values = jax.tree.leaves(args, is_leaf=is_pair)
-      values = [v if is_pair(v) or hasattr(v, "dtype") else jnp.asarray(v) for v in values]
-      leaves = list(map(at_moved, interpreter.run(self.program, values)))
-    return jax.tree.unflatten(jax.tree.structure(self.result), leaves), tuple(interpreter.opaque)
+    program = self.program
+    run = _Freezer(self.float64, self.through_stop_gradient, self.toward is not None)
+    args = list(program.args)
+    for argnum, value in zip(program.argnums, moved):
+      args[argnum] = value
+
+    def at(point: Sequence[PyTree]) -> PyTree:
+      decides = list(program.args)
+      for argnum, value in zip(program.argnums, point):
+        decides[argnum] = value
+      return program.run(run, [decides, args])
+
+    point = [program.args[argnum] for argnum in program.argnums]
+    with replaying(self.float64):
+      if self.toward is None:
+        return at(point), tuple(run.opaque)
+      leaves, tree = jax.tree.flatten(point)
+      wide = [jnp.asarray(x, run.wide(jnp.result_type(x))) for x in leaves]
+      rates = [_rate(x, rate) for x, rate in zip(wide, jax.tree.leaves(list(self.toward)))]
+      result, _ = jax.jvp(lambda leaves: at(jax.tree.unflatten(tree, leaves)), (wide,), (rates,))
+    return result, tuple(run.opaque)
 
 
-def _enter(interpreter: Interpreter, point: Any, moved: Any) -> Any:
-  dtype = dtype_of(point)
-  if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-    return point
-  wide = interpreter.wide(jnp.result_type(point))
-  return Pair(jnp.asarray(point, wide), jnp.asarray(moved, wide))
+def _rate(value: jax.Array, rate: Any) -> Any:
+  if not is_inexact(value):
+    return np.zeros(value.shape, jax.dtypes.float0)
+  return jnp.asarray(rate, value.dtype)
 
 
 def freeze(
   fun: Callable[..., Any],
   *args: PyTree,
   argnums: int | Sequence[int] = 0,
+  toward: PyTree | None = None,
   float64: bool = True,
   through_stop_gradient: bool = False,
 ) -> Frozen:
@@ -87,6 +121,10 @@ def freeze(
     fun: a function of pytrees that JAX can trace; it is traced once, in the dtypes of `args`.
     *args: the point.
     argnums: which arguments move; integer leaves in them stay the point's.
+    toward: a direction, shaped like the moving argument (a tuple of them where `argnums` is one):
+      winners that tie at the point are decided by how their margins move along it, and the value
+      at the point is the limit from that side. So the derivative of the frozen function along
+      `toward` is the exact one-sided derivative, on a kink as well.
     float64: replay what depends on them in float64 (complex128), without `jax_enable_x64`; the rest
       keeps its dtypes, so random draws and masks are those of `fun`. False: in its own precision.
     through_stop_gradient: whether moves pass `stop_gradient`; by default it yields the point's
@@ -98,8 +136,8 @@ def freeze(
     are run as they are, in their own precision.
 
   Raises:
-    ValueError: if `argnums` names an argument that is not there; at the call, if the number, the
-      trees or the shapes of the moved arguments are not the point's.
+    ValueError: if `argnums` names an argument that is not there; if the tree or the shapes of
+      `toward`, or, at the call, of the moved arguments are not the point's.
 
   Numerics:
     At an exact tie the decision is what JAX's derivative takes: both halves for `max`, `x` for
@@ -115,15 +153,11 @@ def freeze(
   References:
     Selection functions: Scholtes (2012), "Introduction to Piecewise Differentiable Equations".
   """
-  chosen = (argnums,) if isinstance(argnums, int) else tuple(argnums)
-  for argnum in chosen:
-    if not 0 <= argnum < len(args):
-      raise ValueError(
-        f"`freeze(argnums={argnums})` names argument {argnum}, but the point has {len(args)} "
-        "arguments. Count from 0, and pass the point after the function: `freeze(fun, *args)`."
-      )
-  program, result = _jax.trace(fun, *args)
-  frozen = Frozen(program, result, args, chosen, float64, through_stop_gradient)
+  program = write_program("freeze", fun, args, argnums)
+  if toward is not None:
+    toward = (toward,) if isinstance(argnums, int) else tuple(toward)
+    program.check("`toward`", toward, program.argnums)
+  frozen = Frozen(program, toward, float64, through_stop_gradient)
   seen: list[tuple[str, ...]] = []
 
   def look(moved: Sequence[PyTree]) -> PyTree:
@@ -131,5 +165,5 @@ def freeze(
     seen.append(opaque)
     return value
 
-  jax.eval_shape(look, [args[argnum] for argnum in chosen])
+  jax.eval_shape(look, [args[argnum] for argnum in program.argnums])
   return dataclasses.replace(frozen, opaque=seen[-1])

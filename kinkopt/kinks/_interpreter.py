@@ -1,20 +1,23 @@
-"""Runs a program on two points at once: the one that decides, and the one that follows.
+"""Runs a program on one or two values at once, in float64, and knows which of them matter.
 
-Each value that depends on the moved arguments is a `Pair`: its value at the point, and its value at
-the moved point under the point's decisions. Everything else is carried once, in its own dtype.
-Integers and masks that come from a pair are decisions, so they are the point's alone. Nothing is
-stored, so memory is that of two evaluations.
+A value that depends on the arguments that move is carried as `Lanes`: at the point and at the moved
+point, at two points that are compared, or at one alone. Everything else is carried once, in its own
+dtype, so random bits, masks and indices are those of the program. What a winner does with its lanes
+is each interpreter's own; equations, programs and records are handled here for all of them. Nothing
+is stored, so memory is that of one evaluation a lane.
 """
 
-import dataclasses
-from collections.abc import Sequence
+import abc
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kinkopt import _jax
-from kinkopt.kinks._registry import PrimitiveClass, classify, rule_of
+from kinkopt.kinks._registry import Call, PrimitiveClass, Winner, classify, rule_of
+from kinkopt.kinks._site import Site
 
 _WIDE = {
   "float16": "float64",
@@ -26,26 +29,20 @@ _WIDE = {
 _DTYPES = ("preferred_element_type", "new_dtype", "dtype")
 
 
-class Pair(NamedTuple):
-  """A value that depends on the moved arguments."""
+class Lanes(NamedTuple):
+  """The values of one variable at the points that a program is run at."""
 
-  point: Any
-  moved: Any
-
-
-def is_pair(value: Any) -> bool:
-  """Whether a value depends on the moved arguments."""
-  return isinstance(value, Pair)
+  values: tuple[Any, ...]
 
 
-def at_point(value: Any) -> Any:
-  """Gives what decides: the point's half of a pair, or the value that has no halves."""
-  return value.point if isinstance(value, Pair) else value
+def is_active(value: Any) -> bool:
+  """Whether a value depends on the arguments that move."""
+  return isinstance(value, Lanes)
 
 
-def at_moved(value: Any) -> Any:
-  """Gives what follows."""
-  return value.moved if isinstance(value, Pair) else value
+def lane(value: Any, index: int) -> Any:
+  """Gives one lane of a value; what has no lanes is the same in each."""
+  return value.values[index] if isinstance(value, Lanes) else value
 
 
 def is_inexact(value: Any) -> bool:
@@ -53,13 +50,54 @@ def is_inexact(value: Any) -> bool:
   return jnp.issubdtype(value.dtype, jnp.inexact)
 
 
-@dataclasses.dataclass
-class Interpreter:
-  """How a program is run; lists what it could not see into."""
+@contextlib.contextmanager
+def replaying(float64: bool) -> Iterator[None]:
+  """Lets float64 values be made, and dtypes and ranks mix; elsewhere all stays as the caller has it."""
+  wide = jax.enable_x64(True) if float64 else contextlib.nullcontext()
+  with wide, jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
+    yield
 
-  float64: bool
-  through_stop_gradient: bool
-  opaque: dict[str, None] = dataclasses.field(default_factory=dict)  # an ordered set
+
+class Interpreter(abc.ABC):
+  """How a program is run; lists what it could not see into, and records what it was asked to."""
+
+  count: int  # of lanes
+  decided_lanes = 1  # that decide for themselves; the others follow the first
+  # Whether each lane decides for itself, so that integers and masks have lanes as well.
+  is_apart = False
+  # Whether derivative rules, `checkpoint` and the like stand in what is run as in the program.
+  keeps_rules = False
+
+  def __init__(self, float64: bool, through_stop_gradient: bool = False):
+    self.float64 = float64
+    self.through_stop_gradient = through_stop_gradient
+    # A derivative rule is traced when it is first asked for, in the mode that it was written for.
+    self.user_x64 = jax.config.jax_enable_x64
+    self.opaque: dict[str, None] = {}  # an ordered set
+    self.records: dict[Site, Any] = {}
+    self._path: tuple[int, ...] = ()
+    self._place: _jax.Place | None = None  # of the call that led into a library's function
+    self._names: tuple[str, ...] = ()
+
+  @abc.abstractmethod
+  def run_winner(self, winner: Winner, call: Call, values: list[Any]) -> list[Any]:
+    """Runs a winner on values some of which are active."""
+
+  @abc.abstractmethod
+  def stop_gradient(self, value: Lanes) -> Any:
+    """Gives what `stop_gradient` makes of a value."""
+
+  @abc.abstractmethod
+  def alone(self) -> "Interpreter":
+    """Gives an interpreter of one lane, which runs what is evaluated and records nothing."""
+
+  def record_parting(self, name: str, decisions: Lanes) -> None:
+    """Records that lanes may part: at a branch, or at a trip count."""
+
+  def merge(self, site: Site, record: Any) -> None:
+    """Adds a record to what is known of a site."""
+    known = self.records.get(site)
+    self.records[site] = record if known is None else known.merge(record)
 
   def widen(self, value: Any) -> Any:
     """Casts a floating value to the dtype of the replay; leaves integers, masks and keys alone."""
@@ -72,66 +110,90 @@ class Interpreter:
     """Gives the dtype of the replay in the place of `dtype`."""
     return jnp.dtype(_WIDE[str(dtype)]) if self.float64 and str(dtype) in _WIDE else dtype
 
-  def pair(self, value: Any) -> Any:
-    """Makes a pair of a floating value that has no halves; leaves everything else alone."""
-    if is_pair(value) or not is_inexact(value):
+  def activate(self, value: Any) -> Any:
+    """Gives lanes to a value that has none, where its dtype can have any."""
+    if is_active(value) or not (self.is_apart or is_inexact(value)):
       return value
-    return Pair(self.widen(value), self.widen(value))
+    return Lanes((self.widen(value),) * self.count)
+
+  def join(self, lanes: Sequence[Any]) -> Any:
+    """Makes one value of what was computed for each lane."""
+    return Lanes(tuple(lanes)) if self.is_apart or is_inexact(lanes[0]) else lanes[0]
 
   def run(self, program: Any, values: Sequence[Any]) -> list[Any]:
-    """Runs a program, closed or open, on pairs and plain values."""
+    """Runs a program, closed or open, on active and plain values."""
     jaxpr, constants = _jax.closed(program)
     environment = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *values], strict=True))
+    outside = self._path, self._place, self._names
+    is_library = _jax.is_library(program)
 
     def read(atom: Any) -> Any:
       if isinstance(atom, _jax.Literal):
         return jnp.asarray(atom.val, getattr(atom.aval, "dtype", None))
       return environment[atom]
 
-    for eqn in jaxpr.eqns:
+    for number, eqn in enumerate(jaxpr.eqns):
+      self._path = (*outside[0], number)
+      known = outside[1] if is_library else None
+      self._place = known or _jax.place(eqn) or outside[1]
+      self._names = (*outside[2], _jax.name_stack(eqn))
       results = self._run_equation(eqn, [read(atom) for atom in eqn.invars])
       environment.update(zip(eqn.outvars, results, strict=True))
+    self._path, self._place, self._names = outside
     return [read(atom) for atom in jaxpr.outvars]
 
+  def site(self, name: str, units: Any) -> Site:
+    """Names the equation that is being run."""
+    file, line = self._place or _jax.Place()
+    names = "/".join(filter(None, self._names))
+    return Site(name, file, line, names, tuple(units.shape), self._path)
+
+  def recorded(self, run: Callable[[], Any]) -> tuple[Any, dict[Site, Any]]:
+    """Runs something; gives its result and what was recorded meanwhile, apart from the rest."""
+    outside, self.records = self.records, {}
+    try:
+      return run(), self.records
+    finally:
+      self.records = outside
+
   def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
-    if not any(map(is_pair, values)):
+    if not any(map(is_active, values)):
       return _jax.bind(eqn, values)
     rule, kind = rule_of(eqn.primitive.name), classify(eqn.primitive)
     if kind is PrimitiveClass.OPAQUE:
       return self._run_opaque(eqn, values)
-    if kind is not PrimitiveClass.STRUCTURAL and not any(map(is_inexact, _avals(eqn.outvars))):
-      return self.bind(eqn, list(map(at_point, values)))
+    if kind is PrimitiveClass.WINNER:
+      call = Call(eqn.primitive.name, eqn.params, lambda operands: self.bind(eqn, list(operands)))
+      if rule.applies(call, [lane(value, 0) for value in values]):
+        return self.run_winner(rule, call, values)
+      rule = None
     return rule(self, eqn, values) if rule else self.run_smooth(eqn, values)
 
   def run_smooth(self, eqn: Any, values: list[Any]) -> list[Any]:
-    """Runs an equation on each half."""
-    point = self.bind(eqn, list(map(at_point, values)))
-    moved = self.bind(eqn, list(map(at_moved, values)))
-    return [Pair(p, m) if is_inexact(p) else p for p, m in zip(point, moved, strict=True)]
+    """Runs an equation on each lane."""
+    lanes = [self.bind(eqn, [lane(v, i) for v in values]) for i in range(self.count)]
+    return list(map(self.join, zip(*lanes, strict=True)))
 
   def bind(self, eqn: Any, operands: list[Any], **changed: Any) -> list[Any]:
-    """Runs an equation in the replay's dtypes on operands without halves."""
+    """Runs an equation in the replay's dtypes on operands of one lane."""
     for name in _DTYPES:
       if eqn.params.get(name) is not None:
         changed.setdefault(name, self.wide(eqn.params[name]))
     return _jax.bind(eqn, list(map(self.widen, operands)), **changed)
 
   def _run_opaque(self, eqn: Any, values: list[Any]) -> list[Any]:
-    """Runs each half in the program's own dtypes, and says so."""
-    self.opaque[_jax.source(eqn)] = None
+    """Runs each lane in the program's own dtypes, and says so."""
+    file, line = self._place or _jax.Place()
+    where = f" ({file.rpartition('/')[2]}:{line})" if file else ""
+    self.opaque[f"{eqn.primitive.name}{where}"] = None
 
-    def run(half: Any) -> list[Any]:
+    def run(index: int) -> list[Any]:
       operands = [
-        jax.lax.convert_element_type(half(value), aval.dtype) if is_pair(value) else value
-        for value, aval in zip(values, _avals(eqn.invars), strict=True)
+        jax.lax.convert_element_type(lane(v, index), a.aval.dtype) if is_active(v) else v
+        for v, a in zip(values, eqn.invars, strict=True)
       ]
-      return _jax.bind(eqn, operands)
+      return list(map(self.widen, _jax.bind(eqn, operands)))
 
-    return [
-      Pair(self.widen(p), self.widen(m)) if is_inexact(p) else p
-      for p, m in zip(run(at_point), run(at_moved), strict=True)
-    ]
-
-
-def _avals(atoms: Sequence[Any]) -> list[Any]:
-  return [atom.aval for atom in atoms]
+    # What has no result, such as a print, is done once.
+    lanes = [run(index) for index in range(self.count if eqn.outvars else 1)]
+    return list(map(self.join, zip(*lanes, strict=True)))

@@ -1,1 +1,25 @@
-"""The rules of winners and of control flow, one file a family."""
+"""The rules of winners and of control flow, one file a family; importing them fills the table."""
+
+from kinkopt.kinks._winners import (
+  control,
+  derivatives,
+  elementwise,
+  matrices,
+  ordering,
+  reductions,
+  smooth,
+  solves,
+  windows,
+)
+
+__all__ = [
+  "control",
+  "derivatives",
+  "elementwise",
+  "matrices",
+  "ordering",
+  "reductions",
+  "smooth",
+  "solves",
+  "windows",
+]

@@ -1,0 +1,92 @@
+"""A function written down as a program, with its arguments; where values enter and leave lanes."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+import kinkopt.kinks._winners  # noqa: F401, its decorators fill the table
+from kinkopt import _jax
+from kinkopt._checks import check_same_tree
+from kinkopt._typing import PyTree
+from kinkopt.kinks._interpreter import Interpreter, Lanes, lane
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Program:
+  """What `fun(*args)` does, and which arguments move."""
+
+  caller: str
+  code: Any
+  result: Any  # the pytree of the results, its leaves shapes and dtypes
+  args: tuple[PyTree, ...]
+  argnums: tuple[int, ...]
+
+  def check(self, name: str, args: Sequence[PyTree], argnums: Sequence[int]) -> None:
+    """Demands that arguments have the trees and shapes of the program's own.
+
+    Raises:
+      ValueError: naming the first leaf that does not.
+    """
+    if len(args) != len(argnums):
+      raise ValueError(
+        f"`{self.caller}` was given {len(args)} arguments, but the program was traced with "
+        f"{len(self.args)}. Pass the same number."
+      )
+    for argnum, value in zip(argnums, args):
+      check_same_tree(self.caller, name, value, "point", self.args[argnum])
+
+  def run(self, interpreter: Interpreter, lanes: Sequence[Sequence[PyTree]]) -> PyTree:
+    """Runs the program, and gives the last lane of its results.
+
+    Args:
+      interpreter: how.
+      lanes: for each lane all arguments, in the order of `args`.
+    """
+    values: list[Any] = []
+    avals = iter(_jax.closed(self.code)[0].invars)
+    for argnum, parts in enumerate(zip(*lanes, strict=True)):
+      for leaves in zip(*map(jax.tree.leaves, parts), strict=True):
+        values.append(_entered(interpreter, leaves, next(avals).aval, argnum in self.argnums))
+    results = interpreter.run(self.code, values)
+    last = interpreter.count - 1
+    return jax.tree.unflatten(jax.tree.structure(self.result), [lane(v, last) for v in results])
+
+
+def _entered(run: Interpreter, leaves: Sequence[Any], aval: Any, moves: bool) -> Any:
+  if jnp.issubdtype(aval.dtype, jax.dtypes.extended):  # random keys have no lanes
+    return leaves[0]
+  if moves and (run.is_apart or jnp.issubdtype(aval.dtype, jnp.inexact)):
+    return Lanes(tuple(jnp.asarray(leaf, run.wide(aval.dtype)) for leaf in leaves))
+  return jnp.asarray(leaves[0], aval.dtype)
+
+
+def write_program(
+  caller: str,
+  fun: Callable[..., Any],
+  args: tuple[PyTree, ...],
+  argnums: int | Sequence[int] | None,
+) -> Program:
+  """Traces a function at its arguments.
+
+  Args:
+    caller: the public function, as the user wrote it.
+    fun: what is traced, once.
+    args: its arguments, or shapes and dtypes in their place.
+    argnums: which of them move; None: all.
+
+  Raises:
+    ValueError: if `argnums` names an argument that is not there.
+  """
+  chosen = range(len(args)) if argnums is None else argnums
+  chosen = (chosen,) if isinstance(chosen, int) else tuple(chosen)
+  for argnum in chosen:
+    if not 0 <= argnum < len(args):
+      raise ValueError(
+        f"`{caller}(argnums={argnums})` names argument {argnum}, but the point has {len(args)} "
+        "arguments. Count from 0, and pass the point after the function."
+      )
+  code, result = _jax.trace(fun, *args)
+  return Program(caller, code, result, tuple(args), chosen)

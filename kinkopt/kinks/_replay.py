@@ -1,0 +1,94 @@
+"""The program on one lane: replayed in float64, with or without the derivative rules of its own."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+
+from kinkopt._typing import PyTree
+from kinkopt.kinks._interpreter import Interpreter, Lanes, lane, replaying
+from kinkopt.kinks._program import Program, write_program
+from kinkopt.kinks._registry import Call, Winner
+
+
+class Replay(Interpreter):
+  """Runs a program as it is, its active path in float64; nothing is frozen.
+
+  With `keeps_rules`, custom derivative rules, `checkpoint` and implicit solvers stand in the replay
+  as they do in the program, each of their own programs replayed: so the replay has the program's
+  own derivative, in float64.
+  """
+
+  count = 1
+
+  def __init__(self, float64: bool, through_stop_gradient: bool = False, keeps_rules: bool = True):
+    super().__init__(float64, through_stop_gradient)
+    self.keeps_rules = keeps_rules
+
+  def run_winner(self, winner: Winner, call: Call, values: list[Any]) -> list[Any]:
+    return [self.join([v]) for v in winner.plain(call, [self.widen(lane(v, 0)) for v in values])]
+
+  def stop_gradient(self, value: Any) -> Any:
+    return Lanes((jax.lax.stop_gradient(lane(value, 0)),))
+
+  def alone(self) -> "Replay":
+    inner = Replay(self.float64, self.through_stop_gradient, keeps_rules=False)
+    inner.opaque = self.opaque
+    return inner
+
+
+def in_float64(
+  fun: Callable[..., Any],
+  *,
+  like: tuple[PyTree, ...] | None = None,
+  argnums: int | Sequence[int] | None = None,
+  through_stop_gradient: bool = False,
+) -> Callable[..., PyTree]:
+  """Replays a program in float64, without turning 64 bits on.
+
+  `fun` is traced in the dtypes of its arguments. Then every value that depends on them is computed
+  in float64 (complex128), and everything else in its own dtype and cast where the two meet: random
+  draws, dropout masks and integers are those of `fun`. Custom derivative rules, `checkpoint` and
+  implicit solvers stand in the replay, each replayed in its turn; so the derivative of the replay is
+  the derivative that `fun` claims, in float64.
+
+  Args:
+    fun: a function of pytrees that JAX can trace.
+    like: arguments, or shapes and dtypes in their place, that `fun` is traced with instead of those
+      of the call: with it, float64 values can be given to a float32 program, and its gradient comes
+      back in float64.
+    argnums: which arguments count; by default all. Floating leaves of the others keep their dtype.
+    through_stop_gradient: whether `stop_gradient` is left out.
+
+  Returns:
+    A pure function of the same arguments, under `jit`, `vmap` and `grad` like `fun`. Its inexact
+    results are float64 or complex128.
+
+  Raises:
+    ValueError: if `argnums` names an argument that is not there; if the trees or the shapes at the
+      call are not those of `like`.
+
+  Numerics:
+    No setting is changed outside. `jax.grad` of a replay at float32 arguments rounds the gradient to
+    float32 at the end; give it float64 arguments and `like`, under `jax.enable_x64(True)`, for more.
+    Opaque primitives run in their own precision; `freeze` lists them.
+
+  Example:
+    >>> import jax.numpy as jnp, kinkopt
+    >>> x = jnp.float32(0.1)
+    >>> value = kinkopt.kinks.in_float64(lambda x: x * x)(x)
+    >>> print(value.dtype, value)
+    float64 0.010000000298023226
+
+  References:
+    None; JAX alone offers `jax.enable_x64`, under which a float32 program computes something else.
+  """
+
+  def replayed(*args: PyTree) -> PyTree:
+    program = write_program("in_float64", fun, args if like is None else like, argnums)
+    program.check("argument", args, range(len(args)))
+    run = Replay(float64=True, through_stop_gradient=through_stop_gradient)
+    with replaying(float64=True):
+      return program.run(run, [args])
+
+  return replayed
