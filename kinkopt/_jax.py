@@ -149,10 +149,14 @@ def expanded(eqn: Any) -> Any:
 class RootRule(NamedTuple):
   """What JAX 0.12 keeps of a `custom_root`."""
 
-  lengths: list[int]  # of the operands: for the solver, the guess, the function, the tangent's solver
+  lengths: list[
+    int
+  ]  # of the operands: for the solver, the guess, the function, the tangent's solver
   size: int  # of the root; more results are auxiliary
   function: Any  # the program of (its operands, a root)
-  tangent: Any  # the program that solves for the root's tangent: of (operands, a root, a right side)
+  tangent: (
+    Any  # the program that solves for the root's tangent: of (operands, a root, a right side)
+  )
 
 
 def root_rule(eqn: Any) -> RootRule | None:
@@ -209,4 +213,3 @@ def is_library(program: Any) -> bool:
 def name_stack(eqn: Any) -> str:
   """Gives the names of `jax.named_scope` and of transformations that an equation stands in."""
   return str(eqn.source_info.name_stack)
-

@@ -1,16 +1,11 @@
 """Kinks: who wins each max, abs, select and sort; and the program with its winners frozen."""
 
+from kinkopt.kinks._crossings import Crossing, crossings
 from kinkopt.kinks._freeze import Frozen, freeze
-from kinkopt.kinks._registry import PrimitiveClass, Winner, classify, declare_smooth, register
+from kinkopt.kinks._registry import Call, PrimitiveClass, Winner, classify, declare_smooth, register
 from kinkopt.kinks._replay import in_float64
+from kinkopt.kinks._site import Site
+from kinkopt.kinks._sites import SiteStatus, sites
 
-__all__ = [
-  "Frozen",
-  "PrimitiveClass",
-  "Winner",
-  "classify",
-  "declare_smooth",
-  "freeze",
-  "in_float64",
-  "register",
-]
+__all__ = ["Call", "Crossing", "Frozen", "PrimitiveClass", "Site", "SiteStatus", "Winner"]
+__all__ += ["classify", "crossings", "declare_smooth", "freeze", "in_float64", "register", "sites"]

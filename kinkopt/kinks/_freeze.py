@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
 
 from kinkopt._typing import PyTree
 from kinkopt.kinks._interpreter import Interpreter, Lanes, is_inexact, lane, replaying
@@ -47,9 +45,7 @@ class _Freezer(Interpreter):
     return Lanes((point, point))
 
   def alone(self) -> Replay:
-    inner = Replay(self.float64, self.through_stop_gradient, keeps_rules=False)
-    inner.opaque = self.opaque
-    return inner
+    return Replay.within(self)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -76,31 +72,15 @@ class Frozen:
   def _run(self, moved: Sequence[PyTree]) -> tuple[PyTree, tuple[str, ...]]:
     program = self.program
     run = _Freezer(self.float64, self.through_stop_gradient, self.toward is not None)
-    args = list(program.args)
-    for argnum, value in zip(program.argnums, moved):
-      args[argnum] = value
-
-    def at(point: Sequence[PyTree]) -> PyTree:
-      decides = list(program.args)
-      for argnum, value in zip(program.argnums, point):
-        decides[argnum] = value
-      return program.run(run, [decides, args])
-
-    point = [program.args[argnum] for argnum in program.argnums]
+    args = program.with_moved(moved)
     with replaying(self.float64):
       if self.toward is None:
-        return at(point), tuple(run.opaque)
-      leaves, tree = jax.tree.flatten(point)
-      wide = [jnp.asarray(x, run.wide(jnp.result_type(x))) for x in leaves]
-      rates = [_rate(x, rate) for x, rate in zip(wide, jax.tree.leaves(list(self.toward)))]
-      result, _ = jax.jvp(lambda leaves: at(jax.tree.unflatten(tree, leaves)), (wide,), (rates,))
+        result = program.run(run, [program.args, args])
+      else:
+        result = program.along(
+          run, self.toward, lambda point: program.run(run, [program.with_moved(point), args])
+        )
     return result, tuple(run.opaque)
-
-
-def _rate(value: jax.Array, rate: Any) -> Any:
-  if not is_inexact(value):
-    return np.zeros(value.shape, jax.dtypes.float0)
-  return jnp.asarray(rate, value.dtype)
 
 
 def freeze(

@@ -71,8 +71,8 @@ class Interpreter(abc.ABC):
   def __init__(self, float64: bool, through_stop_gradient: bool = False):
     self.float64 = float64
     self.through_stop_gradient = through_stop_gradient
-    # A derivative rule is traced when it is first asked for, in the mode that it was written for.
-    self.user_x64 = jax.config.jax_enable_x64
+    # Whether the program was traced with 64 bits; its derivative rules are traced later, likewise.
+    self.is_x64 = False
     self.opaque: dict[str, None] = {}  # an ordered set
     self.records: dict[Site, Any] = {}
     self._path: tuple[int, ...] = ()

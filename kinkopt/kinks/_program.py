@@ -6,12 +6,13 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 import kinkopt.kinks._winners  # noqa: F401, its decorators fill the table
 from kinkopt import _jax
 from kinkopt._checks import check_same_tree
 from kinkopt._typing import PyTree
-from kinkopt.kinks._interpreter import Interpreter, Lanes, lane
+from kinkopt.kinks._interpreter import Interpreter, Lanes, is_inexact, lane
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -23,6 +24,7 @@ class Program:
   result: Any  # the pytree of the results, its leaves shapes and dtypes
   args: tuple[PyTree, ...]
   argnums: tuple[int, ...]
+  is_x64: bool  # the mode that it was traced in
 
   def check(self, name: str, args: Sequence[PyTree], argnums: Sequence[int]) -> None:
     """Demands that arguments have the trees and shapes of the program's own.
@@ -38,6 +40,20 @@ class Program:
     for argnum, value in zip(argnums, args):
       check_same_tree(self.caller, name, value, "point", self.args[argnum])
 
+  def with_moved(self, moved: Sequence[PyTree]) -> tuple[PyTree, ...]:
+    """Gives all arguments, those of `argnums` replaced."""
+    args = list(self.args)
+    for argnum, value in zip(self.argnums, moved, strict=True):
+      args[argnum] = value
+    return tuple(args)
+
+  def along(self, run: Interpreter, toward: Sequence[PyTree], at: Callable[..., Any]) -> Any:
+    """Evaluates `at(moving arguments)` at the point, where `reveal` sees the direction `toward`."""
+    leaves, tree = jax.tree.flatten([self.args[argnum] for argnum in self.argnums])
+    wide = [jnp.asarray(leaf, run.wide(jnp.result_type(leaf))) for leaf in leaves]
+    rates = [_rate(x, rate) for x, rate in zip(wide, jax.tree.leaves(list(toward)), strict=True)]
+    return jax.jvp(lambda leaves: at(jax.tree.unflatten(tree, leaves)), (wide,), (rates,))[0]
+
   def run(self, interpreter: Interpreter, lanes: Sequence[Sequence[PyTree]]) -> PyTree:
     """Runs the program, and gives the last lane of its results.
 
@@ -50,9 +66,16 @@ class Program:
     for argnum, parts in enumerate(zip(*lanes, strict=True)):
       for leaves in zip(*map(jax.tree.leaves, parts), strict=True):
         values.append(_entered(interpreter, leaves, next(avals).aval, argnum in self.argnums))
+    interpreter.is_x64 = self.is_x64
     results = interpreter.run(self.code, values)
     last = interpreter.count - 1
     return jax.tree.unflatten(jax.tree.structure(self.result), [lane(v, last) for v in results])
+
+
+def _rate(value: jax.Array, rate: Any) -> Any:
+  if not is_inexact(value):
+    return np.zeros(value.shape, jax.dtypes.float0)
+  return jnp.asarray(rate, value.dtype)
 
 
 def _entered(run: Interpreter, leaves: Sequence[Any], aval: Any, moves: bool) -> Any:
@@ -89,4 +112,4 @@ def write_program(
         "arguments. Count from 0, and pass the point after the function."
       )
   code, result = _jax.trace(fun, *args)
-  return Program(caller, code, result, tuple(args), chosen)
+  return Program(caller, code, result, tuple(args), chosen, jax.config.jax_enable_x64)

@@ -81,17 +81,18 @@ class Winner(abc.ABC):
 _SMOOTH = set(
   """
   acos acosh add add_any asin asinh atan atanh bessel_i0e bessel_i1e broadcast_in_dim
-  broadcast_to cbrt cholesky cholesky_update complex concatenate conj conv_general_dilated copy
-  copy_p cos cosh cumlogsumexp cumprod cumsum device_put digamma div dot_general dynamic_slice
+  broadcast_to cbrt cholesky cholesky_update complex concatenate conj conv_general_dilated
+  copy cos cosh cumlogsumexp cumprod cumsum device_put digamma div dot_general dynamic_slice
   dynamic_update_slice eig eigh erf erf_inv erfc exp exp2 expm1 fft gather geqrf householder_product
   igamma igamma_grad_a igammac imag integer_pow layout_constraint lgamma log1p log2 logistic mul
   name neg one_minus_square optimization_barrier ormqr pad polygamma polynomial qr
-  ragged_dot_general random_gamma_grad real reciprocal reduce_prod reduce_sum reduce_window_sum
+  ragged_dot_general real reciprocal reduce_prod reduce_sum reduce_window_sum
   regularized_incomplete_beta reshape reshard rev select_n sharding_constraint sin
   sinh slice split square squeeze stack sub svd symmetric_product tan tanh tie tile transpose
   triangular_solve tridiagonal_solve unstack zeros_like zeta all_gather all_gather_invariant
   all_gather_reduced all_to_all pbroadcast ppermute psum psum_invariant pvary reduce_scatter
-  reduced_vary_cast unreduced_psum unreduced_reduce_scatter vary_unreduced_cast preduced ragged_all_to_all
+  reduced_vary_cast reduced_vary_cast_p unreduced_psum unreduced_reduce_scatter vary_unreduced_cast
+  vary_unreduced_cast_p preduced ragged_all_to_all
   and after_all axis_index clz create_token iota iota_2x32_shape lu_pivots_to_permutation mulhi not
   or philox2x32 philox4x32 platform_index population_count random_bits random_clone random_fold_in
   random_seed random_split random_unwrap random_wrap reduce_and reduce_or reduce_xor
@@ -123,7 +124,8 @@ _OPAQUE = set(
   scaled_matmul_wrapper scan_count schur select_and_scatter spsolve stage swap to_edtype todense
   tpu_custom_call tridiagonal unpin unreduced_pmax unreduced_pmin unreduced_psum_start
   unreduced_reduce_scatter_start with_memory_space_constraint xla_metadata_call xla_metadata_value
-  stochastic_round all_reduce_population_count all_reduce_ffs _copysign unique masked_cummax
+  stochastic_round all_reduce_population_count all_reduce_ffs _copysign unique
+  consume pbroadcast_dynamic program_order relayout unreachable
   """.split()  # noqa: SIM905
 )
 _RULES: dict[str, tuple[PrimitiveClass, Rule | Winner]] = {}

@@ -32,8 +32,13 @@ class Replay(Interpreter):
     return Lanes((jax.lax.stop_gradient(lane(value, 0)),))
 
   def alone(self) -> "Replay":
-    inner = Replay(self.float64, self.through_stop_gradient, keeps_rules=False)
-    inner.opaque = self.opaque
+    return Replay.within(self)
+
+  @classmethod
+  def within(cls, outer: Interpreter) -> "Replay":
+    """Gives a replay of what another interpreter runs, on one lane, without its rules."""
+    inner = cls(outer.float64, outer.through_stop_gradient, keeps_rules=False)
+    inner.opaque, inner.is_x64 = outer.opaque, outer.is_x64
     return inner
 
 
@@ -54,9 +59,9 @@ def in_float64(
 
   Args:
     fun: a function of pytrees that JAX can trace.
-    like: arguments, or shapes and dtypes in their place, that `fun` is traced with instead of those
-      of the call: with it, float64 values can be given to a float32 program, and its gradient comes
-      back in float64.
+    like: arguments, or shapes and dtypes in their place, that `fun` is traced with, at once, instead
+      of those of the call: so float64 values can be given to a float32 program, and its gradient
+      comes back in float64.
     argnums: which arguments count; by default all. Floating leaves of the others keep their dtype.
     through_stop_gradient: whether `stop_gradient` is left out.
 
@@ -84,8 +89,10 @@ def in_float64(
     None; JAX alone offers `jax.enable_x64`, under which a float32 program computes something else.
   """
 
+  known = None if like is None else write_program("in_float64", fun, tuple(like), argnums)
+
   def replayed(*args: PyTree) -> PyTree:
-    program = write_program("in_float64", fun, args if like is None else like, argnums)
+    program = known or write_program("in_float64", fun, args, argnums)
     program.check("argument", args, range(len(args)))
     run = Replay(float64=True, through_stop_gradient=through_stop_gradient)
     with replaying(float64=True):

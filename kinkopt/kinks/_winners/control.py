@@ -24,8 +24,7 @@ def _program(eqn: Any) -> Any:
   return next(eqn.params[name] for name in _PROGRAM if name in eqn.params)
 
 
-@structural("jit", "pjit", "closed_call", "call", "core_call", "core_closed_call", "eval_jaxpr")
-@structural("composite", "custom_vmap_call", "custom_transpose_call", "xla_pmap")
+@structural("jit", "closed_call", "call", "eval_jaxpr", "composite", "custom_vmap_call")
 def _call(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   return run.run(_program(eqn), values)
 

@@ -17,7 +17,7 @@ from kinkopt.kinks._interpreter import Interpreter, Lanes, is_active, is_inexact
 from kinkopt.kinks._registry import structural
 
 
-@structural("remat2", "checkpoint")
+@structural("remat2")
 def _remat(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   program = eqn.params["jaxpr"]
   if not run.keeps_rules:
@@ -66,7 +66,7 @@ def _custom_jvp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   @replayed.defjvp
   def derivative(primals: Any, tangents: Any) -> Any:
     with replaying(run.float64):
-      with jax.enable_x64(run.user_x64):
+      with jax.enable_x64(run.is_x64):
         program, is_zero = rule.derivative(zeros)
       given = [t for t, zero in zip(border.enter(tangents), zeros) if not zero]
       skipped = sum(not zero for zero in zeros[:start])
@@ -94,7 +94,7 @@ def _custom_vjp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
 
   def forward(*operands: Any) -> Any:
     with replaying(run.float64):
-      with jax.enable_x64(run.user_x64):
+      with jax.enable_x64(run.is_x64):
         program, origins = rule.forward(border.active)
       entered = border.enter(operands)
       results = run.run(program, entered[start:])
@@ -112,7 +112,7 @@ def _custom_vjp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
         jax.ShapeDtypeStruct(aval.shape, aval.dtype if f else jax.dtypes.float0)
         for aval, f in zip(outs, is_float)
       ]
-      with jax.enable_x64(run.user_x64):
+      with jax.enable_x64(run.is_x64):
         program, is_zero = rule.backward(shapes, seeds)
       given = [Lanes((ct,)) for ct, f in zip(cotangents, is_float) if f]
       found = iter(border.leave(run.run(program, [*residuals, *given])))
@@ -127,7 +127,8 @@ def _custom_vjp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
 
 @structural("call_hi_primitive")
 def _high_level(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
-  program, rule = _jax.expanded(eqn), _jax.root_rule(eqn)
+  with jax.enable_x64(run.is_x64):
+    program, rule = _jax.expanded(eqn), _jax.root_rule(eqn)
   if rule is None or not run.keeps_rules:
     return run.run(program, values)
   border = _Border(run, values)

@@ -64,7 +64,9 @@ class _Largest(Winner):
     order = jnp.argsort(self._sign(call) * point[0], axis=axis, stable=True)
     gaps = jnp.diff(_inner(_taken(point, order, axis)[0], axis))[..., :k]
     # The last of all has no rival.
-    return jnp.pad(gaps, [(0, 0)] * (gaps.ndim - 1) + [(0, k - gaps.shape[-1])], constant_values=jnp.inf)[..., None]
+    return jnp.pad(
+      gaps, [(0, 0)] * (gaps.ndim - 1) + [(0, k - gaps.shape[-1])], constant_values=jnp.inf
+    )[..., None]
 
   def _axis(self, call: Call, operand: Any) -> int:
     return call.params.get("axis", call.params.get("reduction_dimension", -1)) % operand.ndim
@@ -78,14 +80,31 @@ winner("top_k", "approx_top_k")(_Largest)
 
 @winner("argmax", "argmin")
 class _ArgExtremum(Winner):
+  def plain(self, call: Call, operands: list[Any]) -> list[Any]:
+    # JAX writes the reduction when it compiles, with constants of the caller's width; a caller's
+    # `jit` without 64 bits could then not compile a float64 argmax. So it is written here.
+    x, (axis,), is_max = lax.stop_gradient(operands[0]), call.params["axes"], call.name == "argmax"
+    places = _places(x, axis).astype(call.params["index_dtype"])
+
+    def better(a: Any, b: Any) -> Any:
+      ahead = a[0] > b[0] if is_max else a[0] < b[0]
+      first = ahead | (a[0] != a[0]) | ((a[0] == b[0]) & (a[1] < b[1]))
+      return jax.tree.map(lambda x, y: lax.select(first, x, y), a, b)
+
+    last = jnp.iinfo(places.dtype).max
+    worst = jnp.asarray(_worst(x.dtype, is_max), x.dtype), jnp.asarray(last, places.dtype)
+    return [lax.reduce((x, places), worst, better, (axis,))[1]]
+
   def decide(self, call: Call, point: list[Any], rates: list[Any] | None) -> Any:
-    (out,) = call.bind(point)
+    (out,) = self.plain(call, point)
     if rates is None:
       return out
     (axis,), sign = call.params["axes"], 1 if call.name == "argmax" else -1
     best = jnp.take_along_axis(point[0], jnp.expand_dims(out, axis), axis)
     rate = jnp.where(point[0] == best, sign * rates[0], -jnp.inf)
-    return jnp.argmax(rate, axis).astype(out.dtype)
+    # Of those whose rates tie as well, the first, as in JAX.
+    (found,) = self.plain(Call("argmax", call.params, call.bind), [rate])
+    return found
 
   def follow(self, call: Call, decision: Any, point: list[Any], moved: list[Any]) -> list[Any]:
     return [decision]
@@ -95,6 +114,13 @@ class _ArgExtremum(Winner):
     best = jnp.take_along_axis(point[0], jnp.expand_dims(decision, axis), axis)
     is_best = _places(point[0], axis) == jnp.expand_dims(decision, axis)
     return _inner(jnp.where(is_best, jnp.inf, best - point[0]), axis)
+
+
+def _worst(dtype: Any, is_max: bool) -> Any:
+  if jnp.issubdtype(dtype, jnp.floating):
+    return -jnp.inf if is_max else jnp.inf
+  info = jnp.iinfo(dtype)
+  return info.min if is_max else info.max
 
 
 @winner("cummax", "cummin")

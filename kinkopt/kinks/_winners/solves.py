@@ -77,7 +77,8 @@ class _Problem:
     solution, aux = list(map(lax.stop_gradient, known[:size])), known[size:]
     moves = zip(self.product(index, solution), self.product(0, solution), strict=True)
     rest = [
-      (lane(b, index) - lane(b, 0)) - (moved - still) for b, (moved, still) in zip(self.right, moves)
+      (lane(b, index) - lane(b, 0)) - (moved - still)
+      for b, (moved, still) in zip(self.right, moves)
     ]
 
     def transposed(vecmat: Any, right: list[Any]) -> list[Any]:

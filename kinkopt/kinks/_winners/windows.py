@@ -111,5 +111,7 @@ def _members(shape: Any, window: Any, strides: Any, padding: Any, base: Any, dil
   for entry in itertools.product(*(range(w) for w in window)):
     axes = np.ix_(*(places[:, e] for places, e in zip(per_axis, entry)))
     flat = sum(a * int(np.prod(shape[i + 1 :])) for i, a in enumerate(axes))
-    grids.append(np.where(np.logical_and.reduce([np.broadcast_to(a >= 0, flat.shape) for a in axes]), flat, -1))
+    grids.append(
+      np.where(np.logical_and.reduce([np.broadcast_to(a >= 0, flat.shape) for a in axes]), flat, -1)
+    )
   return np.stack(grids, axis=-1).astype(np.int32)
