@@ -137,7 +137,7 @@ def vjp_rule(eqn: Any) -> VjpRule:
 
 
 def expanded(eqn: Any) -> Any:
-  """Writes down what a high-level primitive of JAX 0.12 does, such as `custom_root`, as a program."""
+  """Writes down what a high-level primitive of JAX 0.12 does, such as `custom_root`."""
   primitive = eqn.params["_prim"]
 
   def run(*operands: Any) -> list[Any]:
@@ -160,7 +160,7 @@ class RootRule(NamedTuple):
 
 
 def root_rule(eqn: Any) -> RootRule | None:
-  """Reads the rule of a `custom_root` of JAX 0.12, and gives None for other high-level primitives."""
+  """Reads the rule of a `custom_root` of JAX 0.12; None for other high-level primitives."""
   primitive = eqn.params["_prim"]
   if not all(hasattr(primitive, name) for name in ("f", "tangent_solve", "has_aux")):
     return None

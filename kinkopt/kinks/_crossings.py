@@ -1,7 +1,7 @@
 """Which winners differ between two points.
 
-Both points are run in step, each deciding for itself, and at every winner the decisions are compared
-and counted. Nothing is stored, so a loop of any length can be counted through.
+Both points are run in step, each deciding for itself, and at every winner the decisions are
+compared and counted. Nothing is stored, so a loop of any length can be counted through.
 """
 
 import dataclasses
@@ -24,7 +24,7 @@ from kinkopt.kinks._site import Site
 class Crossing:
   """How many units of a winner decide differently at two points.
 
-  A pytree: `site` is static; the counts are int32 arrays, so `crossings` works under `jit` and `vmap`.
+  A pytree: `site` is static and the counts are int32 arrays, so `crossings` can be jitted.
   """
 
   site: Site = dataclasses.field(metadata={"static": True})
@@ -114,9 +114,10 @@ def crossings(
   Returns:
     A `Crossing` for each winner whose floating operands depend on the arguments, in the order of
     the program; those that did not change as well. A unit is what is decided by itself: an element
-    of a `max`, a window of a pooling, an output of a `reduce_max`, a place in a sorted row, a branch
-    of a `cond`, the trip count of a `while`. Winners in a loop are counted over all turns that both
-    points make; where the points take different branches, the branch is counted and its inside not.
+    of a `max`, a window of a pooling, an output of a `reduce_max`, a place in a sorted row, a
+    branch of a `cond`, the trip count of a `while`. Winners in a loop are counted over all turns
+    that both points make; where the points take different branches, the branch is counted and its
+    inside not.
 
   Raises:
     ValueError: if the trees or the shapes of the two points differ, or `argnums` names an argument
@@ -130,7 +131,8 @@ def crossings(
     >>> import jax, jax.numpy as jnp, kinkopt
     >>> def layer(x):
     ...   return jnp.maximum(x, 0.0)
-    >>> (relu,) = kinkopt.kinks.crossings(layer, (jnp.array([-1.0, 2.0]),), (jnp.array([1.0, 3.0]),))
+    >>> a, b = jnp.array([-1.0, 2.0]), jnp.array([1.0, 3.0])
+    >>> (relu,) = kinkopt.kinks.crossings(layer, (a,), (b,))
     >>> print(relu.site.primitive, relu.changed, "of", relu.total)
     max 1 of 2
 

@@ -122,7 +122,7 @@ def freeze(
   Numerics:
     At an exact tie the decision is what JAX's derivative takes: both halves for `max`, `x` for
     `abs`, all of the tied for `reduce_max`, the first for `sort`. Custom derivative rules are left
-    out: the function is what is evaluated. Under a caller's `jit`, turn on 64 bits around it.
+    out: the function is what is evaluated. For a caller's `jit` see `in_float64`.
 
   Example:
     >>> import jax, jax.numpy as jnp, kinkopt

@@ -9,7 +9,7 @@ is stored, so memory is that of one evaluation a lane.
 
 import abc
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -52,7 +52,7 @@ def is_inexact(value: Any) -> bool:
 
 @contextlib.contextmanager
 def replaying(float64: bool) -> Iterator[None]:
-  """Lets float64 values be made, and dtypes and ranks mix; elsewhere all stays as the caller has it."""
+  """Lets float64 values be made, and dtypes and ranks mix; outside nothing changes."""
   wide = jax.enable_x64(True) if float64 else contextlib.nullcontext()
   with wide, jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
     yield
@@ -92,12 +92,18 @@ class Interpreter(abc.ABC):
     """Gives an interpreter of one lane, which runs what is evaluated and records nothing."""
 
   def record_parting(self, name: str, decisions: Lanes) -> None:
-    """Records that lanes may part: at a branch, or at a trip count."""
+    """Records where lanes may part: at a branch, or at a trip count."""
+    raise NotImplementedError(f"{type(self).__name__} has lanes that part, and must record it.")
 
   def merge(self, site: Site, record: Any) -> None:
     """Adds a record to what is known of a site."""
     known = self.records.get(site)
     self.records[site] = record if known is None else known.merge(record)
+
+  def merge_all(self, sites: Iterable[Site], records: Iterable[Any]) -> None:
+    """Adds the records that came out of a branch or a loop."""
+    for site, record in zip(sites, records, strict=True):
+      self.merge(site, record)
 
   def widen(self, value: Any) -> Any:
     """Casts a floating value to the dtype of the replay; leaves integers, masks and keys alone."""

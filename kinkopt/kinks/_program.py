@@ -64,8 +64,9 @@ class Program:
     values: list[Any] = []
     avals = iter(_jax.closed(self.code)[0].invars)
     for argnum, parts in enumerate(zip(*lanes, strict=True)):
-      for leaves in zip(*map(jax.tree.leaves, parts), strict=True):
-        values.append(_entered(interpreter, leaves, next(avals).aval, argnum in self.argnums))
+      moves = argnum in self.argnums
+      leaves = zip(*map(jax.tree.leaves, parts), strict=True)
+      values += [_entered(interpreter, leaf, next(avals).aval, moves) for leaf in leaves]
     interpreter.is_x64 = self.is_x64
     results = interpreter.run(self.code, values)
     last = interpreter.count - 1
@@ -112,4 +113,4 @@ def write_program(
         "arguments. Count from 0, and pass the point after the function."
       )
   code, result = _jax.trace(fun, *args)
-  return Program(caller, code, result, tuple(args), chosen, jax.config.jax_enable_x64)
+  return Program(caller, code, result, tuple(args), chosen, jax.config.read("jax_enable_x64"))

@@ -103,7 +103,8 @@ _SMOOTH = set(
 # Listed by name so that a new primitive of JAX, which is opaque as well, is noticed.
 _OPAQUE = set(
   """
-  accum_grad_in_ref add_dependency addupdate all_gather_done all_gather_start all_gather_reduced_start
+  accum_grad_in_ref add_dependency addupdate all_gather_done all_gather_start
+  all_gather_reduced_start
   all_to_all_done all_to_all_start assert_consumed_value async_load bcoo_dot_general
   bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices bcoo_spdot_general
   bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract bcsr_fromdense

@@ -7,7 +7,7 @@ import jax
 
 from kinkopt._typing import PyTree
 from kinkopt.kinks._interpreter import Interpreter, Lanes, lane, replaying
-from kinkopt.kinks._program import Program, write_program
+from kinkopt.kinks._program import write_program
 from kinkopt.kinks._registry import Call, Winner
 
 
@@ -54,14 +54,14 @@ def in_float64(
   `fun` is traced in the dtypes of its arguments. Then every value that depends on them is computed
   in float64 (complex128), and everything else in its own dtype and cast where the two meet: random
   draws, dropout masks and integers are those of `fun`. Custom derivative rules, `checkpoint` and
-  implicit solvers stand in the replay, each replayed in its turn; so the derivative of the replay is
-  the derivative that `fun` claims, in float64.
+  implicit solvers stand in the replay, each replayed in its turn; so the derivative of the replay
+  is the derivative that `fun` claims, in float64.
 
   Args:
     fun: a function of pytrees that JAX can trace.
-    like: arguments, or shapes and dtypes in their place, that `fun` is traced with, at once, instead
-      of those of the call: so float64 values can be given to a float32 program, and its gradient
-      comes back in float64.
+    like: arguments, or shapes and dtypes in their place, that `fun` is traced with, at once,
+      instead of those of the call: so float64 values can be given to a float32 program, and its
+      gradient comes back in float64.
     argnums: which arguments count; by default all. Floating leaves of the others keep their dtype.
     through_stop_gradient: whether `stop_gradient` is left out.
 
@@ -74,9 +74,12 @@ def in_float64(
       call are not those of `like`.
 
   Numerics:
-    No setting is changed outside. `jax.grad` of a replay at float32 arguments rounds the gradient to
-    float32 at the end; give it float64 arguments and `like`, under `jax.enable_x64(True)`, for more.
-    Opaque primitives run in their own precision; `freeze` lists them.
+    No setting is changed outside. `jax.grad` of a replay at float32 arguments rounds the gradient
+    to float32 at the end; give it `like`, and float64 arguments under `jax.enable_x64(True)`, for
+    more. Constants stay what the program has: `0.1` in a float32 program is float32's 0.1. Opaque
+    primitives run in their own precision; `freeze` lists them. Under a caller's `jit` without 64
+    bits JAX cannot compile the Bessel functions and the incomplete gamma and beta functions in
+    float64: put `jax.enable_x64(True)` around that call.
 
   Example:
     >>> import jax.numpy as jnp, kinkopt
@@ -88,7 +91,6 @@ def in_float64(
   References:
     None; JAX alone offers `jax.enable_x64`, under which a float32 program computes something else.
   """
-
   known = None if like is None else write_program("in_float64", fun, tuple(like), argnums)
 
   def replayed(*args: PyTree) -> PyTree:

@@ -67,7 +67,7 @@ class _Tally:
       self.ties + other.ties,
       self.moving_ties + other.moving_ties,
       jnp.minimum(self.distance, other.distance),
-      None if self.lost is None else self.lost & other.lost,
+      None if self.lost is None or other.lost is None else self.lost & other.lost,
     )
 
   def only_if(self, holds: jax.Array) -> "_Tally":

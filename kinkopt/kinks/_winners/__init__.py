@@ -4,22 +4,15 @@ from kinkopt.kinks._winners import (
   control,
   derivatives,
   elementwise,
+  loops,
   matrices,
   ordering,
   reductions,
+  sheets,
   smooth,
   solves,
   windows,
 )
 
-__all__ = [
-  "control",
-  "derivatives",
-  "elementwise",
-  "matrices",
-  "ordering",
-  "reductions",
-  "smooth",
-  "solves",
-  "windows",
-]
+__all__ = ["control", "derivatives", "elementwise", "loops", "matrices"]
+__all__ += ["ordering", "reductions", "sheets", "smooth", "solves", "windows"]

@@ -1,8 +1,8 @@
 """Functions that bring a derivative of their own.
 
 What is differenced is what a function evaluates, so for most purposes the rule is left out. The
-replay in float64 keeps it: it stands there as it does in the program, itself replayed, because it is
-the rule that is to be judged.
+replay in float64 keeps it: it stands there as it does in the program, itself replayed, because it
+is the rule that is to be judged.
 """
 
 from collections.abc import Sequence

@@ -20,21 +20,23 @@ def side(p: Any, q: Any, rates: list[Any] | None = None) -> jax.Array:
     found = jnp.where(first == 0, jnp.sign(jnp.imag(p) - jnp.imag(q)), first).astype(jnp.int8)
   else:
     found = jnp.where(p > q, jnp.int8(1), jnp.where(p < q, jnp.int8(-1), jnp.int8(0)))
-  return found if rates is None else jnp.where(p == q, side(*rates), found)
+  return found if rates is None else jnp.where(p == q, side(rates[0], rates[1]), found)
 
 
-def _is_complex(operands: Any) -> bool:
+def is_complex(operands: Any) -> bool:
+  """Whether any operand is complex."""
   return any(map(jnp.iscomplexobj, operands))
 
 
-def _apart(margin: Any) -> jax.Array:
+def apart(margin: Any) -> jax.Array:
+  """Gives a margin its one candidate."""
   return jnp.asarray(margin)[..., None]
 
 
 @winner("max", "min")
 class _Extremum(Winner):
   def decide(self, call: Call, point: list[Any], rates: list[Any] | None) -> Any:
-    found = side(*point, rates)
+    found = side(point[0], point[1], rates)
     return found if call.name == "max" else -found
 
   def follow(self, call: Call, decision: Any, point: list[Any], moved: list[Any]) -> list[Any]:
@@ -42,10 +44,10 @@ class _Extremum(Winner):
     return [jnp.where(decision > 0, m, jnp.where(decision < 0, n, m / 2 + n / 2))]
 
   def margins(self, call: Call, decision: Any, point: list[Any]) -> jax.Array | None:
-    return None if _is_complex(point) else _apart(point[0] - point[1])
+    return None if is_complex(point) else apart(point[0] - point[1])
 
   def loses(self, call: Call, point: list[Any], is_active: list[bool]) -> jax.Array | None:
-    if all(is_active) or _is_complex(point):
+    if all(is_active) or is_complex(point):
       return None
     decision = self.decide(call, point, None)
     return decision <= 0 if is_active[0] else decision >= 0
@@ -54,7 +56,7 @@ class _Extremum(Winner):
 @winner("abs")
 class _Abs(Winner):
   def applies(self, call: Call, operands: Any) -> bool:
-    return not _is_complex(operands)
+    return not is_complex(operands)
 
   def decide(self, call: Call, point: list[Any], rates: list[Any] | None) -> Any:
     return side(point[0], 0, rates and [rates[0], 0])
@@ -63,7 +65,7 @@ class _Abs(Winner):
     return [jnp.where(decision >= 0, moved[0], -moved[0])]
 
   def margins(self, call: Call, decision: Any, point: list[Any]) -> jax.Array | None:
-    return _apart(point[0])
+    return apart(point[0])
 
 
 @winner("sign")
@@ -86,9 +88,9 @@ _HOLDS = {
 class _Compare(Winner):
   def decide(self, call: Call, point: list[Any], rates: list[Any] | None) -> Any:
     (holds,) = call.bind(point)
-    if rates is None or _is_complex(point):
+    if rates is None or is_complex(point):
       return holds
-    tied = _HOLDS[call.name.removesuffix("_to")](side(*rates))
+    tied = _HOLDS[call.name.removesuffix("_to")](side(rates[0], rates[1]))
     return jnp.where(point[0] == point[1], tied, holds)
 
   def follow(self, call: Call, decision: Any, point: list[Any], moved: list[Any]) -> list[Any]:
@@ -96,7 +98,7 @@ class _Compare(Winner):
 
   def margins(self, call: Call, decision: Any, point: list[Any]) -> jax.Array | None:
     is_real = all(jnp.issubdtype(jnp.result_type(p), jnp.floating) for p in point)
-    return _apart(point[0] - point[1]) if is_real else None
+    return apart(point[0] - point[1]) if is_real else None
 
   def loses(self, call: Call, point: list[Any], is_active: list[bool]) -> jax.Array | None:
     # `where(x > 0, x, 0)`: cut off where it does not hold.
@@ -121,7 +123,7 @@ class _Floor(Winner):
     return [decision]
 
   def margins(self, call: Call, decision: Any, point: list[Any]) -> jax.Array | None:
-    return _apart(point[0] - lax.stop_gradient(jnp.round(point[0])))
+    return apart(point[0] - lax.stop_gradient(jnp.round(point[0])))
 
 
 @winner("round")
@@ -135,7 +137,7 @@ class _Round(_Floor):
     return jnp.where(is_half & (rate != 0), jnp.where(rate > 0, low + 1, low), out)
 
   def margins(self, call: Call, decision: Any, point: list[Any]) -> jax.Array | None:
-    return _apart(point[0] - lax.stop_gradient(jnp.floor(point[0]) + 0.5))
+    return apart(point[0] - lax.stop_gradient(jnp.floor(point[0]) + 0.5))
 
 
 @winner("convert_element_type")
@@ -147,7 +149,7 @@ class _Convert(Winner):
 
   def decide(self, call: Call, point: list[Any], rates: list[Any] | None) -> Any:
     (out,) = call.bind(point)
-    if rates is None or _is_complex(point):
+    if rates is None or is_complex(point):
       return out
     p, rate = point[0], rates[0]
     if out.dtype == bool:
@@ -166,7 +168,7 @@ class _Convert(Winner):
       nearest = jnp.where(nearest == 0, jnp.where(point[0] < 0, -1, 1), nearest)
     else:
       nearest = jnp.zeros_like(nearest)
-    return _apart(point[0] - lax.stop_gradient(nearest))
+    return apart(point[0] - lax.stop_gradient(nearest))
 
 
 @winner("is_finite", "bitcast_convert_type")
@@ -181,14 +183,14 @@ class _Constant(Winner):
 @winner("nextafter")
 class _NextAfter(Winner):
   def decide(self, call: Call, point: list[Any], rates: list[Any] | None) -> Any:
-    return side(*point, rates)
+    return side(point[0], point[1], rates)
 
   def follow(self, call: Call, decision: Any, point: list[Any], moved: list[Any]) -> list[Any]:
     (out,) = call.bind(point)
     return [moved[0] + (out - point[0])]
 
   def margins(self, call: Call, decision: Any, point: list[Any]) -> jax.Array | None:
-    return _apart(point[0] - point[1])
+    return apart(point[0] - point[1])
 
 
 @winner("rem")
@@ -216,7 +218,7 @@ class _Remainder(Winner):
     ratio = p / q
     nearest = lax.stop_gradient(jnp.round(ratio))
     nearest = jnp.where(nearest == 0, jnp.where(ratio < 0, -1, 1), nearest)
-    return _apart(p - nearest * q)
+    return apart(p - nearest * q)
 
 
 _LOW, _INSIDE, _HIGH, _HELD = 1, 2, 3, 0  # `_HELD`: a tie, which JAX differentiates as a constant
@@ -245,55 +247,3 @@ class _Clamp(Winner):
   def margins(self, call: Call, decision: Any, point: list[Any]) -> jax.Array | None:
     low, p, high = point
     return jnp.stack(jnp.broadcast_arrays(p - low, p - high), axis=-1)
-
-
-@winner("atan2")
-class _Angle(Winner):
-  """The sheet of the angle is decided; it jumps across the negative half of the first axis."""
-
-  def decide(self, call: Call, point: list[Any], rates: list[Any] | None) -> Any:
-    y, x = point
-    above = side(y, 0, rates and [rates[0], 0]) >= 0
-    return (x < 0) * jnp.where(above, jnp.int8(1), jnp.int8(-1))
-
-  def follow(self, call: Call, decision: Any, point: list[Any], moved: list[Any]) -> list[Any]:
-    (angle,) = call.bind(moved)
-    turn = jnp.asarray(2 * jnp.pi, angle.dtype)
-    # Continued from the point's angle, and so at most half a turn from it.
-    (start,) = call.bind(point)
-    start = jnp.where((decision < 0) & (start > 0), start - turn, start)
-    start = jnp.where((decision > 0) & (start < 0), start + turn, start)
-    return [angle + turn * lax.stop_gradient(jnp.round((start - angle) / turn))]
-
-  def margins(self, call: Call, decision: Any, point: list[Any]) -> jax.Array | None:
-    y, x = jnp.broadcast_arrays(*point)
-    return _apart(jnp.where(x < 0, y, jnp.inf))
-
-
-@winner("sqrt", "rsqrt", "log", "pow")
-class _Branch(Winner):
-  """Of complex numbers: the sheet is decided, across the negative real axis."""
-
-  def applies(self, call: Call, operands: Any) -> bool:
-    return _is_complex(operands)
-
-  def decide(self, call: Call, point: list[Any], rates: list[Any] | None) -> Any:
-    z, rate = point[0], None if rates is None else rates[0]
-    above = side(jnp.imag(z), 0, None if rate is None else [jnp.imag(rate), 0]) >= 0
-    return (jnp.real(z) < 0) * jnp.where(above, jnp.int8(1), jnp.int8(-1))
-
-  def follow(self, call: Call, decision: Any, point: list[Any], moved: list[Any]) -> list[Any]:
-    """Continues from the point: of all values of the function, the one nearest to the point's."""
-    angle, start = jnp.angle(moved[0]), jnp.angle(point[0])
-    start = jnp.where((decision < 0) & (start > 0), -start, start)
-    turns = lax.stop_gradient(jnp.round((start - angle) / (2 * jnp.pi)))
-    (out,) = call.bind(moved)
-    if call.name == "log":
-      return [lax.complex(jnp.real(out), jnp.imag(out) + 2 * jnp.pi * turns)]
-    if call.name == "pow":
-      return [jnp.where(turns == 0, out, out * jnp.exp(2j * jnp.pi * turns * moved[1]))]
-    return [jnp.where(turns % 2 == 0, out, -out)]
-
-  def margins(self, call: Call, decision: Any, point: list[Any]) -> jax.Array | None:
-    z = point[0]
-    return _apart(jnp.where(jnp.real(z) < 0, jnp.imag(z), jnp.inf))

@@ -7,7 +7,6 @@ says, and the point's solver is the way there.
 
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 from jax import lax
 

@@ -1,5 +1,6 @@
 """Winners in windows: pooling, its derivative, and its derivative's transpose."""
 
+import functools
 import itertools
 from typing import Any
 
@@ -110,8 +111,9 @@ def _members(shape: Any, window: Any, strides: Any, padding: Any, base: Any, dil
   grids = []
   for entry in itertools.product(*(range(w) for w in window)):
     axes = np.ix_(*(places[:, e] for places, e in zip(per_axis, entry)))
-    flat = sum(a * int(np.prod(shape[i + 1 :])) for i, a in enumerate(axes))
-    grids.append(
-      np.where(np.logical_and.reduce([np.broadcast_to(a >= 0, flat.shape) for a in axes]), flat, -1)
-    )
+    flat = np.zeros((1,) * len(axes), np.int64)
+    for i, a in enumerate(axes):
+      flat = flat + a * int(np.prod(shape[i + 1 :]))
+    is_entry = functools.reduce(np.logical_and, (a >= 0 for a in axes))
+    grids.append(np.where(is_entry, flat, -1))
   return np.stack(grids, axis=-1).astype(np.int32)

@@ -1,0 +1,100 @@
+"""Loops: `scan` and `while`.
+
+A trip count is decided by the point, because a mask has no lanes. Only where each lane decides for
+itself can one leave the loop before the other: then it waits, unchanged, which is recorded.
+"""
+
+import functools
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from kinkopt import _jax
+from kinkopt.kinks._interpreter import Interpreter, Lanes, lane
+from kinkopt.kinks._registry import structural
+from kinkopt.kinks._shape import Shape, activated, added, empty, fixpoint
+
+
+@structural("scan")
+def _scan(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
+  p = eqn.params
+  num_consts, num_carry = _jax.scan_lengths(eqn)
+  held, xs = values[:num_consts], values[num_consts + num_carry :]
+  first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
+  carry, active, records = fixpoint(
+    run, p["jaxpr"], held, values[num_consts : num_consts + num_carry], first
+  )
+
+  def body(state: Any, x: list[Any]) -> tuple[Any, list[Any]]:
+    carry, seen = state
+    results, found = run.recorded(lambda: run.run(p["jaxpr"], [*held, *carry, *x]))
+    results = activated(run, results, active)
+    return (results[:num_carry], added(seen, found)), results[num_carry:]
+
+  (carry, seen), ys = lax.scan(
+    body, (carry, empty(records)), xs, length=p["length"], reverse=p["reverse"]
+  )
+  run.merge_all(records, seen)
+  return [*carry, *ys]
+
+
+@structural("while")
+def _while(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
+  loop = _Loop(run, eqn, values)
+  carry, seen = loop.run_apart() if loop.parts else loop.run_together()
+  run.merge_all(loop.records, seen)
+  return carry
+
+
+class _Loop:
+  """A `while`, with its values on lanes."""
+
+  def __init__(self, run: Interpreter, eqn: Any, values: list[Any]):
+    p = eqn.params
+    num_cond, num_body = p["cond_nconsts"], p["body_nconsts"]
+    self.run, self.asking, self.body = run, p["cond_jaxpr"], p["body_jaxpr"]
+    self.asked, self.held = values[:num_cond], values[num_cond : num_cond + num_body]
+    start = values[num_cond + num_body :]
+    self.carry, self.active, self.records = fixpoint(run, self.body, self.held, start, [])
+    self.parts = Shape(run, self.asking, [*self.asked, *self.carry]).active[0]
+    if self.parts:  # and so does whatever it carries
+      start = list(map(run.activate, self.carry))
+      self.carry, self.active, self.records = fixpoint(run, self.body, self.held, start, [])
+
+  def goes_on(self, carry: list[Any]) -> Any:
+    return self.run.recorded(lambda: self.run.run(self.asking, [*self.asked, *carry]))[0][0]
+
+  def turn(self, carry: list[Any]) -> tuple[list[Any], Any]:
+    results, found = self.run.recorded(lambda: self.run.run(self.body, [*self.held, *carry]))
+    return activated(self.run, results, self.active), found
+
+  def run_together(self) -> Any:
+    def body(state: Any) -> Any:
+      carry, found = self.turn(state[0])
+      return carry, added(state[1], found)
+
+    start = self.carry, empty(self.records)
+    return lax.while_loop(lambda state: self.goes_on(state[0]), body, start)
+
+  def run_apart(self) -> Any:
+    def body(state: Any) -> Any:
+      old, seen, turns = state
+      again = self.goes_on(old).values
+      new, found = self.turn(old)
+      carry = [
+        Lanes(tuple(jnp.where(a, lane(n, i), lane(o, i)) for i, a in enumerate(again)))
+        for o, n in zip(old, new, strict=True)
+      ]
+      both = functools.reduce(jnp.logical_and, again)
+      found = {site: record.only_if(both) for site, record in found.items()}
+      return carry, added(seen, found), [n + a for n, a in zip(turns, again)]
+
+    def any_goes_on(state: Any) -> Any:
+      return functools.reduce(jnp.logical_or, self.goes_on(state[0]).values)
+
+    start = self.carry, empty(self.records), [jnp.int32(0)] * self.run.count
+    carry, seen, turns = lax.while_loop(any_goes_on, body, start)
+    self.run.record_parting("while", Lanes(tuple(turns)))
+    return carry, seen
