@@ -71,17 +71,18 @@ class _Loop:
     return activated(self.run, results, self.active), found
 
   def run_together(self) -> Any:
+    # Whether to go on is asked in the body: where JAX differentiates a `while` it leaves the
+    # derivatives out of the condition, and a tie there has to see them.
     def body(state: Any) -> Any:
       carry, found = self.turn(state[0])
-      return carry, added(state[1], found)
+      return carry, added(state[1], found), self.goes_on(carry)
 
-    start = self.carry, empty(self.records)
-    return lax.while_loop(lambda state: self.goes_on(state[0]), body, start)
+    start = self.carry, empty(self.records), self.goes_on(self.carry)
+    return lax.while_loop(lambda state: state[2], body, start)[:2]
 
   def run_apart(self) -> Any:
     def body(state: Any) -> Any:
-      old, seen, turns = state
-      again = self.goes_on(old).values
+      old, seen, turns, again = state
       new, found = self.turn(old)
       carry = [
         Lanes(tuple(jnp.where(a, lane(n, i), lane(o, i)) for i, a in enumerate(again)))
@@ -89,12 +90,13 @@ class _Loop:
       ]
       both = functools.reduce(jnp.logical_and, again)
       found = {site: record.only_if(both) for site, record in found.items()}
-      return carry, added(seen, found), [n + a for n, a in zip(turns, again)]
+      turns = [n + a for n, a in zip(turns, again)]
+      return carry, added(seen, found), turns, self.goes_on(carry).values
 
-    def any_goes_on(state: Any) -> Any:
-      return functools.reduce(jnp.logical_or, self.goes_on(state[0]).values)
-
-    start = self.carry, empty(self.records), [jnp.int32(0)] * self.run.count
-    carry, seen, turns = lax.while_loop(any_goes_on, body, start)
+    turns = [jnp.int32(0)] * self.run.count
+    start = self.carry, empty(self.records), turns, self.goes_on(self.carry).values
+    carry, seen, turns, _ = lax.while_loop(
+      lambda state: functools.reduce(jnp.logical_or, state[3]), body, start
+    )
     self.run.record_parting("while", Lanes(tuple(turns)))
     return carry, seen
