@@ -114,6 +114,8 @@ def _choose(rows: list[np.ndarray], size: float) -> Choice:
     distance = np.maximum(abs(rows[k] - parents[:-1]), abs(rows[k] - parents[1:]))
     # Two entries that rounding made equal by chance are no nearer than rounding can tell.
     estimate = distance + np.finfo(float).eps * size / STEPS[k:]
+    # Far out a softmax overflows, since its shift is the point's.
+    estimate = np.where(np.isfinite(estimate), estimate, np.inf)
     place = int(estimate.argmin())
     found.append(Choice(float(estimate[place]), float(rows[k][place]), float(STEPS[place]), k))
   return min(found)
