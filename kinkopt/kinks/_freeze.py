@@ -70,7 +70,7 @@ class Frozen:
     return self._run(moved)[0]
 
   def _run(self, moved: Sequence[PyTree]) -> tuple[PyTree, tuple[str, ...]]:
-    program = self.program
+    program = self.program.held()
     run = _Freezer(self.float64, self.through_stop_gradient, self.toward is not None)
     args = program.with_moved(moved)
     with replaying(self.float64):
@@ -120,8 +120,9 @@ def freeze(
       `toward`, or, at the call, of the moved arguments are not the point's.
 
   Numerics:
-    At an exact tie the decision is what JAX's derivative takes: both halves for `max`, `x` for
-    `abs`, all of the tied for `reduce_max`, the first for `sort`. Custom derivative rules are left
+    At an exact tie the decision is what JAX's derivative of the primitive takes: both halves for
+    `max`, `x` for `abs`, all of the tied for `reduce_max`, the first for `sort`. (`jax.nn.relu` has
+    a rule of its own, by which its derivative at 0 is 0.) Custom derivative rules are left
     out: the function is what is evaluated. For a caller's `jit` see `in_float64`.
 
   Example:

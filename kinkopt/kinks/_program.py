@@ -54,6 +54,16 @@ class Program:
     rates = [_rate(x, rate) for x, rate in zip(wide, jax.tree.leaves(list(toward)), strict=True)]
     return jax.jvp(lambda leaves: at(jax.tree.unflatten(tree, leaves)), (wide,), (rates,))[0]
 
+  def held(self) -> "Program":
+    """Gives the same program with arguments and constants that XLA computes with at run time.
+
+    Under `jit` they are constants otherwise, and all that depends on them alone would be evaluated
+    while compiling: a second for each second of the program, and more.
+    """
+    code, constants = _jax.closed(self.code)
+    args, constants = _at_run_time((self.args, list(constants)))
+    return dataclasses.replace(self, args=args, code=_jax.ClosedJaxpr(code, constants))
+
   def run(self, interpreter: Interpreter, lanes: Sequence[Sequence[PyTree]]) -> PyTree:
     """Runs the program, and gives the last lane of its results.
 
@@ -71,6 +81,17 @@ class Program:
     results = interpreter.run(self.code, values)
     last = interpreter.count - 1
     return jax.tree.unflatten(jax.tree.structure(self.result), [lane(v, last) for v in results])
+
+
+def _at_run_time(tree: PyTree) -> PyTree:
+  leaves, treedef = jax.tree.flatten(tree)
+  is_array = [isinstance(leaf, np.ndarray | jax.Array) and _is_number(leaf) for leaf in leaves]
+  held = iter(jax.lax.optimization_barrier([x for x, flag in zip(leaves, is_array) if flag]))
+  return treedef.unflatten([next(held) if flag else x for x, flag in zip(leaves, is_array)])
+
+
+def _is_number(array: Any) -> bool:
+  return jnp.issubdtype(array.dtype, jnp.number)
 
 
 def _rate(value: jax.Array, rate: Any) -> Any:
