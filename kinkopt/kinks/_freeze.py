@@ -137,7 +137,7 @@ def freeze(
   program = write_program("freeze", fun, args, argnums)
   if toward is not None:
     toward = (toward,) if isinstance(argnums, int) else tuple(toward)
-    program.check("`toward`", toward, program.argnums)
+    program.check("direction `toward`", toward, program.argnums)
   frozen = Frozen(program, toward, float64, through_stop_gradient)
   seen: list[tuple[str, ...]] = []
 

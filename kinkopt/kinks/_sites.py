@@ -182,7 +182,7 @@ def sites(
   program = write_program("sites", fun, args, argnums)
   if toward is not None:
     toward = (toward,) if isinstance(argnums, int) else tuple(toward)
-    program.check("`toward`", toward, program.argnums)
+    program.check("direction `toward`", toward, program.argnums)
   run = _Surveyor(float64, through_stop_gradient, batch_axis)
 
   found: list[Site] = []
