@@ -7,5 +7,7 @@ from kinkopt.kinks._replay import in_float64
 from kinkopt.kinks._site import Site
 from kinkopt.kinks._sites import SiteStatus, sites
 
-__all__ = ["Call", "Crossing", "Frozen", "PrimitiveClass", "Site", "SiteStatus", "Winner"]
-__all__ += ["classify", "crossings", "declare_smooth", "freeze", "in_float64", "register", "sites"]
+__all__ = [
+  "Call", "Crossing", "Frozen", "PrimitiveClass", "Site", "SiteStatus", "Winner", "classify",
+  "crossings", "declare_smooth", "freeze", "in_float64", "register", "sites",
+]  # fmt: skip

@@ -14,5 +14,16 @@ from kinkopt.kinks._winners import (
   windows,
 )
 
-__all__ = ["control", "derivatives", "elementwise", "loops", "matrices"]
-__all__ += ["ordering", "reductions", "sheets", "smooth", "solves", "windows"]
+__all__ = [
+  "control",
+  "derivatives",
+  "elementwise",
+  "loops",
+  "matrices",
+  "ordering",
+  "reductions",
+  "sheets",
+  "smooth",
+  "solves",
+  "windows",
+]

@@ -73,14 +73,16 @@ class _Pool(Winner):
       return _winners(call, point[0], rates and rates[0], is_max)
     sign = 1 if is_max else -1
     entries = _slices(call, sign * point[0], -jnp.inf)
-    moves = None if rates is None else _slices(call, sign * rates[0], -jnp.inf)
-    best, leading, winner = entries[0], moves and moves[0], jnp.zeros(entries[0].shape, jnp.int8)
-    for number, entry in enumerate(entries[1:], 1):
+    # Without a direction the rates decide nothing, and XLA drops them.
+    moves = _slices(
+      call, sign * (jnp.zeros_like(point[0]) if rates is None else rates[0]), -jnp.inf
+    )
+    best, leading, winner = entries[0], moves[0], jnp.zeros(entries[0].shape, jnp.int8)
+    for number, (entry, move) in enumerate(zip(entries[1:], moves[1:]), 1):
       is_better = entry > best
-      if moves is not None:
-        is_better = is_better | ((entry == best) & (moves[number] > leading))
-        leading = jnp.where(is_better, moves[number], leading)
-      best = jnp.where(is_better, entry, best)
+      if rates is not None:
+        is_better = is_better | ((entry == best) & (move > leading))
+      best, leading = jnp.where(is_better, entry, best), jnp.where(is_better, move, leading)
       winner = jnp.where(is_better, jnp.int8(number), winner)
     return winner
 
