@@ -26,6 +26,7 @@ __all__ = [
   "expanded",
   "is_library",
   "jvp_rule",
+  "name",
   "name_stack",
   "place",
   "root_rule",
@@ -62,6 +63,18 @@ def bind(eqn: Any, operands: Sequence[Any], **changed: Any) -> list[Any]:
     operands = (*functions, *operands)
   results = eqn.primitive.bind(*operands, **parameters)
   return list(results) if eqn.primitive.multiple_results else [results]
+
+
+def name(eqn: Any) -> str:
+  """Gives the primitive's name; of functions on the bits of numbers, which JAX wraps, their own."""
+  primitive = eqn.primitive.name
+  if primitive == "call_hi_primitive":
+    own = type(eqn.params["_prim"]).__name__
+  elif primitive == "custom_jvp_call" and is_library(eqn.params["call_jaxpr"]):
+    own = closed(eqn.params["call_jaxpr"])[0].debug_info.func_name
+  else:
+    return primitive
+  return {"Frexp": "frexp", "_frexp": "frexp", "Ldexp": "ldexp"}.get(own, primitive)
 
 
 def scan_lengths(eqn: Any) -> tuple[int, int]:

@@ -165,11 +165,12 @@ class Interpreter(abc.ABC):
   def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
     if not any(map(is_active, values)):
       return _jax.bind(eqn, values)
-    rule, kind = rule_of(eqn.primitive.name), classify(eqn.primitive)
+    name = _jax.name(eqn)
+    rule, kind = rule_of(name), classify(name)
     if kind is PrimitiveClass.OPAQUE:
       return self._run_opaque(eqn, values)
     if kind is PrimitiveClass.WINNER:
-      call = Call(eqn.primitive.name, eqn.params, lambda operands: self.bind(eqn, list(operands)))
+      call = Call(name, eqn.params, lambda operands: self.bind(eqn, list(operands)))
       if rule.applies(call, [lane(value, 0) for value in values]):
         return self.run_winner(rule, call, values)
       rule = None

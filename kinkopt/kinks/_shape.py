@@ -53,5 +53,5 @@ def fixpoint(
     grown = activated(run, carry, shape.active[: len(carry)])
     if list(map(is_active, grown)) == list(map(is_active, carry)):
       active = [*map(is_active, carry), *shape.active[len(carry) :]]
-      return [run.widen(c) if not is_active(c) else c for c in carry], active, shape.records
+      return carry, active, shape.records
     carry = grown

@@ -1,6 +1,7 @@
 """The rules of winners and of control flow, one file a family; importing them fills the table."""
 
 from kinkopt.kinks._winners import (
+  bits,
   control,
   derivatives,
   elementwise,
@@ -15,6 +16,7 @@ from kinkopt.kinks._winners import (
 )
 
 __all__ = [
+  "bits",
   "control",
   "derivatives",
   "elementwise",

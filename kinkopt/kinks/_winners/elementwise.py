@@ -171,8 +171,8 @@ class _Convert(Winner):
     return apart(point[0] - lax.stop_gradient(nearest))
 
 
-@winner("is_finite", "bitcast_convert_type")
-class _Constant(Winner):
+@winner("is_finite")
+class _IsFinite(Winner):
   def decide(self, call: Call, point: list[Any], rates: list[Any] | None) -> Any:
     return call.bind(point)[0]
 

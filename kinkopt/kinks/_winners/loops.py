@@ -1,7 +1,8 @@
 """Loops: `scan` and `while`.
 
 A trip count is decided by the point, because a mask has no lanes. Only where each lane decides for
-itself can one leave the loop before the other: then it waits, unchanged, which is recorded.
+itself can one leave the loop before the other: then it waits, unchanged, which is recorded. So do
+the members of a batch, where `vmap` has made a batch of loops of a `while`.
 """
 
 import functools
@@ -74,29 +75,38 @@ class _Loop:
     # Whether to go on is asked in the body: where JAX differentiates a `while` it leaves the
     # derivatives out of the condition, and a tie there has to see them.
     def body(state: Any) -> Any:
-      carry, found = self.turn(state[0])
-      return carry, added(state[1], found), self.goes_on(carry)
+      old, seen, again = state
+      new, found = self.turn(old)
+      carry = jax.tree.map(functools.partial(_turned, again), new, old) if again.ndim else new
+      return carry, added(seen, found), self.goes_on(carry)
 
     start = self.carry, empty(self.records), self.goes_on(self.carry)
-    return lax.while_loop(lambda state: state[2], body, start)[:2]
+    return lax.while_loop(lambda state: jnp.any(state[2]), body, start)[:2]
 
   def run_apart(self) -> Any:
     def body(state: Any) -> Any:
       old, seen, turns, again = state
       new, found = self.turn(old)
       carry = [
-        Lanes(tuple(jnp.where(a, lane(n, i), lane(o, i)) for i, a in enumerate(again)))
+        Lanes(tuple(_turned(a, lane(n, i), lane(o, i)) for i, a in enumerate(again)))
         for o, n in zip(old, new, strict=True)
       ]
-      both = functools.reduce(jnp.logical_and, again)
+      both = jnp.any(functools.reduce(jnp.logical_and, again))
       found = {site: record.only_if(both) for site, record in found.items()}
       turns = [n + a for n, a in zip(turns, again)]
       return carry, added(seen, found), turns, self.goes_on(carry).values
 
-    turns = [jnp.int32(0)] * self.run.count
-    start = self.carry, empty(self.records), turns, self.goes_on(self.carry).values
+    again = self.goes_on(self.carry).values
+    turns = [jnp.zeros(again[0].shape, jnp.int32)] * self.run.count
     carry, seen, turns, _ = lax.while_loop(
-      lambda state: functools.reduce(jnp.logical_or, state[3]), body, start
+      lambda state: jnp.any(functools.reduce(jnp.logical_or, state[3])),
+      body,
+      (self.carry, empty(self.records), turns, again),
     )
     self.run.record_parting("while", Lanes(tuple(turns)))
     return carry, seen
+
+
+def _turned(again: Any, new: Any, old: Any) -> Any:
+  """Takes a turn's result where the loop goes on; a batch of loops has the leading axes."""
+  return jnp.where(lax.expand_dims(again, range(again.ndim, new.ndim)), new, old)
