@@ -108,7 +108,8 @@ _OPAQUE = set(
   all_to_all_done all_to_all_start assert_consumed_value async_load bcoo_dot_general
   bcoo_dot_general_sampled bcoo_extract bcoo_fromdense bcoo_sort_indices bcoo_spdot_general
   bcoo_sum_duplicates bcoo_todense bcoo_transpose bcsr_dot_general bcsr_extract bcsr_fromdense
-  bcsr_todense bitcast bitcast_convert_type box_get box_set buffer_callback call_exported call_hi_primitive_linearized
+  bcsr_todense bitcast bitcast_convert_type box_get box_set buffer_callback call_exported
+  call_hi_primitive_linearized
   check compute_on coo_fromdense coo_matmat coo_matvec coo_spmm coo_spmv coo_todense core_map
   create_linear csr_fromdense csr_matmat csr_matvec csr_spmm csr_spmv csr_todense cudnn_fusion
   custom_fusion custom_jvp_call_jaxpr custom_lin custom_partitioning dce_sink debug_callback

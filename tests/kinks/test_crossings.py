@@ -125,6 +125,12 @@ CASES = {
     [3.0, -1.0],
     [("while", 1, 1), ("max", 0, 4)],  # two turns in common, of two units
   ),
+  "a batch of trip counts": (
+    jax.vmap(lambda x: lax.while_loop(lambda s: s < 8, lambda s: 2 * s, x)),
+    [1.0, 3.0],
+    [3.0, 3.0],
+    [("while", 1, 2)],
+  ),
   "an index that moves": (
     lambda x: x[jnp.argmax(x)],
     [1.0, 2.0],

@@ -42,6 +42,11 @@ FUNCTIONS = {
   "max-pool": lambda x: lax.reduce_window(x, -jnp.inf, lax.max, (2,), (1,), "SAME") ** 2,
   "scan": _scan,
   "while": lambda x: lax.while_loop(lambda s: jnp.sum(s**2) < 50, lambda s: 1.5 * s, x),
+  "vmap of while, each to its own end": jax.vmap(
+    lambda x: lax.while_loop(lambda s: jnp.abs(s) < 5, lambda s: 1.5 * s, x)
+  ),
+  "frexp": lambda x: jnp.frexp(x)[0] ** 2,
+  "ldexp": lambda x: jnp.ldexp(x**2, jnp.arange(6)),
   "fori": lambda x: lax.fori_loop(0, 5, lambda i, c: jnp.sin(c) + jnp.maximum(x[i], c), x),
   "cond": lambda x: lax.cond(x[0] > 0, jnp.sin, jnp.cos, x),
   "switch": lambda x: lax.switch(jnp.argmax(x) % 3, [jnp.sin, jnp.cos, jnp.tanh], x),
@@ -176,6 +181,14 @@ def test_what_cannot_be_seen_into_is_run_and_named_with_its_line():
   assert len(frozen.opaque) == 1
   assert frozen.opaque[0].startswith("pure_callback (test_freeze.py:")
   assert freeze(jnp.sin, jnp.array(1.0)).opaque == ()
+
+
+def test_the_bits_of_a_number_are_not_seen_into():
+  def flipped(x):
+    return lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.int64) ^ 1, jnp.float64)
+
+  frozen = freeze(flipped, jnp.array(1.5))
+  assert frozen.opaque[0].startswith("bitcast_convert_type (test_freeze.py:")
 
 
 def test_no_tracer_leaks():
