@@ -117,6 +117,22 @@ def dtype_of(leaf: Any) -> Any:
   return getattr(leaf, "dtype", None)
 
 
+def _dtype_name(leaf: Any) -> str:
+  dtype = dtype_of(leaf)
+  if dtype is None:
+    return type(leaf).__name__
+  return "float0" if dtype == jax.dtypes.float0 else str(dtype)
+
+
+def _stranger(tree: PyTree, kind: Any) -> tuple[str, str] | None:
+  """Gives the name and the dtype of the first leaf that is not of a kind of numbers."""
+  for index, leaf in enumerate(jax.tree.leaves(tree)):
+    dtype = dtype_of(leaf)
+    if dtype is None or not jnp.issubdtype(dtype, kind):
+      return leaf_names(tree)[index], _dtype_name(leaf)
+  return None
+
+
 def check_floating(
   caller: str,
   tree: PyTree,
@@ -135,19 +151,29 @@ def check_floating(
   Raises:
     TypeError: naming the first leaf that is not, and its dtype.
   """
-  for index, leaf in enumerate(jax.tree.leaves(tree)):
-    dtype = dtype_of(leaf)
-    if dtype is None or not jnp.issubdtype(dtype, jnp.inexact):
-      raise TypeError(
-        f"`{caller}` needs floating-point {what}, but the leaf `{leaf_names(tree)[index]}` is "
-        f"{type(leaf).__name__ if dtype is None else dtype}. Only real and complex floating-point "
-        f"numbers have a gradient: {advice}"
-      )
+  if found := _stranger(tree, jnp.inexact):
+    raise TypeError(
+      f"`{caller}` needs floating-point {what}, but the leaf `{found[0]}` is {found[1]}. Only real "
+      f"and complex floating-point numbers have a gradient: {advice}"
+    )
+
+
+def check_numeric(caller: str, what: str, tree: PyTree, advice: str) -> None:
+  """Checks that every leaf is a number or an array of numbers: integers are, truth values are not.
+
+  Raises:
+    TypeError: naming the first leaf that is not, and its dtype.
+  """
+  if found := _stranger(tree, jnp.number):
+    raise TypeError(
+      f"`{caller}` needs numbers, but the {what} leaf `{found[0]}` is {found[1]}. {advice}"
+    )
 
 
 def _signature(leaf: Any) -> str:
   shape = ",".join(map(str, jnp.shape(leaf)))
-  return f"{getattr(leaf, 'dtype', type(leaf).__name__)}[{shape}]"
+  dtype = getattr(leaf, "dtype", None)
+  return f"{type(leaf).__name__ if dtype is None else _dtype_name(leaf)}[{shape}]"
 
 
 def check_same_tree(caller: str, what: str, tree: PyTree, like_what: str, like: PyTree) -> None:
@@ -183,9 +209,29 @@ def check_same_tree(caller: str, what: str, tree: PyTree, like_what: str, like: 
   for index, (leaf, like_leaf) in enumerate(zip(jax.tree.leaves(tree), jax.tree.leaves(like))):
     if jnp.shape(leaf) != jnp.shape(like_leaf):
       raise ValueError(
-        f"`{caller}`: the {what} leaf `{leaf_names(tree)[index]}` is {_signature(leaf)}, but the "
-        f"{like_what} has {_signature(like_leaf)} there. Shapes are not broadcast: "
+        f"`{caller}`: the {what} leaf `{leaf_names(tree)[index]}` is {_signature(leaf)}, but "
+        f"{_signature(like_leaf)} in the {like_what}. Shapes are not broadcast: "
         f"{_article(what)} {what} must have the shape of the {like_what}."
+      )
+
+
+def _is_complex(leaf: Any) -> bool:
+  dtype = dtype_of(leaf)
+  return dtype is not None and jnp.issubdtype(dtype, jnp.complexfloating)
+
+
+def check_real(caller: str, what: str, tree: PyTree, like_what: str, like: PyTree) -> None:
+  """Checks that no leaf is complex where that of a tree of the same structure is real.
+
+  Raises:
+    TypeError: naming the first leaf that is.
+  """
+  for index, (leaf, like_leaf) in enumerate(zip(jax.tree.leaves(tree), jax.tree.leaves(like))):
+    if _is_complex(leaf) and not _is_complex(like_leaf):
+      raise TypeError(
+        f"`{caller}`: the {what} leaf `{leaf_names(tree)[index]}` is {_signature(leaf)}, but "
+        f"{_signature(like_leaf)} in the {like_what}: its imaginary part would be lost. Pass real "
+        f"numbers, or a complex {like_what}."
       )
 
 

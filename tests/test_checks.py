@@ -191,7 +191,7 @@ def test_floating_leaves_pass():
     ("text", "str"),
     (object(), "object"),
     (jax.random.key(0), "key<fry>"),
-    (np.zeros(1, jax.dtypes.float0), r"\[\('float0', 'V'\)\]"),
+    (np.zeros(1, jax.dtypes.float0), "float0"),
   ],
 )
 def test_leaf_that_is_not_floating_is_named_with_its_dtype(leaf, dtype):
@@ -244,10 +244,10 @@ def test_difference_of_trees_is_told_by_leaf(tree, like, match):
     (
       jnp.ones((2, 1)),
       jnp.ones(2, jnp.float32),
-      r"`rule`: the gradient leaf `\['w'\]\[1\]` is float64\[2,1\], but the parameters has "
-      r"float32\[2\] there. Shapes are not broadcast: a gradient must have the shape of the param",
+      r"`rule`: the gradient leaf `\['w'\]\[1\]` is float64\[2,1\], but float32\[2\] in the "
+      r"parameters. Shapes are not broadcast: a gradient must have the shape of the param",
     ),
-    (1.0, np.ones(1), r"`\['w'\]\[1\]` is float\[\], but the parameters has float64\[1\]"),
+    (1.0, np.ones(1), r"`\['w'\]\[1\]` is float\[\], but float64\[1\] in the parameters"),
   ],
 )
 def test_difference_of_shapes_is_told_by_leaf(leaf, like, match):

@@ -3,7 +3,7 @@
 import jax
 import jax.numpy as jnp
 
-from kinkopt._checks import check_same_tree
+from kinkopt._checks import check_numeric, check_same_tree
 from kinkopt._numerics import compute_dtype, safe_divide
 from kinkopt._typing import PyTree
 
@@ -25,6 +25,7 @@ def relative_error(analytic: PyTree, numerical: PyTree) -> PyTree:
     real part's of the wider of the two, and float32 at the least.
 
   Raises:
+    TypeError: if a leaf is no number, such as the float0 of an integer's gradient.
     ValueError: if the structures or the shapes differ.
 
   Numerics:
@@ -46,6 +47,8 @@ def relative_error(analytic: PyTree, numerical: PyTree) -> PyTree:
     CS231n notes, "Gradient checks".
   """
   check_same_tree("relative_error", "analytic gradient", analytic, "numerical gradient", numerical)
+  for name, tree in (("analytic gradient", analytic), ("numerical gradient", numerical)):
+    check_numeric("relative_error", name, tree, "Compare the leaves that have a gradient.")
   return jax.tree.map(_leaf_relative_error, analytic, numerical)
 
 

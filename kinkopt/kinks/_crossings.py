@@ -13,7 +13,7 @@ import jax.numpy as jnp
 
 from kinkopt._typing import PyTree
 from kinkopt.kinks._interpreter import Interpreter, Lanes, is_active, lane, replaying
-from kinkopt.kinks._program import write_program
+from kinkopt.kinks._program import as_tuple, write_program
 from kinkopt.kinks._registry import Call, Winner
 from kinkopt.kinks._replay import Replay
 from kinkopt.kinks._site import Site
@@ -120,6 +120,7 @@ def crossings(
     inside not.
 
   Raises:
+    TypeError: if `args_a` or `args_b` is no tuple.
     ValueError: if the trees or the shapes of the two points differ, or `argnums` names an argument
       that is not there.
     NotImplementedError: if a winner stands inside `shard_map`.
@@ -139,8 +140,9 @@ def crossings(
   References:
     None.
   """
-  program = write_program("crossings", fun, tuple(args_a), argnums)
-  program.check("second point's argument", tuple(args_b), range(len(program.args)))
+  args_a, args_b = as_tuple("crossings", "args_a", args_a), as_tuple("crossings", "args_b", args_b)
+  program = write_program("crossings", fun, args_a, argnums)
+  program.check("second point's argument", args_b, range(len(program.args)))
   args_b = tuple(
     b if argnum in program.argnums else a
     for argnum, (a, b) in enumerate(zip(program.args, args_b, strict=True))

@@ -116,6 +116,7 @@ def freeze(
     are run as they are, in their own precision.
 
   Raises:
+    TypeError: if a moved argument is complex where the point's is real.
     ValueError: if `argnums` names an argument that is not there; if the tree or the shapes of
       `toward`, or, at the call, of the moved arguments are not the point's.
 

@@ -10,7 +10,7 @@ import numpy as np
 
 import kinkopt.kinks._winners  # noqa: F401, its decorators fill the table
 from kinkopt import _jax
-from kinkopt._checks import check_same_tree
+from kinkopt._checks import check_real, check_same_tree
 from kinkopt._typing import PyTree
 from kinkopt.kinks._interpreter import Interpreter, Lanes, is_inexact, lane
 
@@ -27,10 +27,11 @@ class Program:
   is_x64: bool  # the mode that it was traced in
 
   def check(self, name: str, args: Sequence[PyTree], argnums: Sequence[int]) -> None:
-    """Demands that arguments have the trees and shapes of the program's own.
+    """Demands that arguments have the trees and shapes of the program's own, and are no less real.
 
     Raises:
-      ValueError: naming the first leaf that does not.
+      TypeError: naming the first leaf that is complex where the program's is real.
+      ValueError: naming the first leaf that has another shape.
     """
     if len(args) != len(argnums):
       raise ValueError(
@@ -39,6 +40,7 @@ class Program:
       )
     for argnum, value in zip(argnums, args):
       check_same_tree(self.caller, name, value, "point", self.args[argnum])
+      check_real(self.caller, name, value, "point", self.args[argnum])
 
   def with_moved(self, moved: Sequence[PyTree]) -> tuple[PyTree, ...]:
     """Gives all arguments, those of `argnums` replaced."""
@@ -125,13 +127,33 @@ def write_program(
   Raises:
     ValueError: if `argnums` names an argument that is not there.
   """
-  chosen = range(len(args)) if argnums is None else argnums
-  chosen = (chosen,) if isinstance(chosen, int) else tuple(chosen)
-  for argnum in chosen:
-    if not 0 <= argnum < len(args):
-      raise ValueError(
-        f"`{caller}(argnums={argnums})` names argument {argnum}, but the point has {len(args)} "
-        "arguments. Count from 0, and pass the point after the function."
-      )
+  chosen = _positions(caller, argnums, len(args))
   code, result = _jax.trace(fun, *args)
   return Program(caller, code, result, tuple(args), chosen, jax.config.read("jax_enable_x64"))
+
+
+def _positions(caller: str, argnums: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
+  chosen = range(count) if argnums is None else argnums
+  positions = []
+  for argnum in (chosen,) if isinstance(chosen, int) else chosen:
+    if not -count <= argnum < count:
+      raise ValueError(
+        f"`{caller}(argnums={argnums})` names argument {argnum}, but the point has {count} "
+        "arguments. Count from 0, and pass the point after the function."
+      )
+    positions.append(argnum % count)
+  return tuple(positions)
+
+
+def as_tuple(caller: str, name: str, args: Any) -> tuple[PyTree, ...]:
+  """Takes the arguments of a function, given as a tuple or a list; anything else is one of them.
+
+  Raises:
+    TypeError: if it is an array or another leaf, whose rows would be taken for the arguments.
+  """
+  if not isinstance(args, tuple | list):
+    raise TypeError(
+      f"`{caller}` takes all arguments of the function as a tuple, but `{name}` is of type "
+      f"`{type(args).__name__}`. For a function of one argument write `({name},)`."
+    )
+  return tuple(args)

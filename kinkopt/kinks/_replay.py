@@ -7,7 +7,7 @@ import jax
 
 from kinkopt._typing import PyTree
 from kinkopt.kinks._interpreter import Interpreter, Lanes, lane, replaying
-from kinkopt.kinks._program import write_program
+from kinkopt.kinks._program import as_tuple, write_program
 from kinkopt.kinks._registry import Call, Winner
 
 
@@ -70,6 +70,7 @@ def in_float64(
     results are float64 or complex128.
 
   Raises:
+    TypeError: if `like` is no tuple; if an argument is complex where that of `like` is real.
     ValueError: if `argnums` names an argument that is not there; if the trees or the shapes at the
       call are not those of `like`.
 
@@ -91,7 +92,11 @@ def in_float64(
   References:
     None; JAX alone offers `jax.enable_x64`, under which a float32 program computes something else.
   """
-  known = None if like is None else write_program("in_float64", fun, tuple(like), argnums)
+  known = (
+    None
+    if like is None
+    else write_program("in_float64", fun, as_tuple("in_float64", "like", like), argnums)
+  )
 
   def replayed(*args: PyTree) -> PyTree:
     program = known or write_program("in_float64", fun, args, argnums)

@@ -107,6 +107,23 @@ def test_mismatched_trees_and_shapes_are_refused():
     ValueError, match=r"`relative_error`: the analytic gradient .*no leaf `\['w'\]`"
   ):
     relative_error({"W": jnp.ones(2)}, {"w": jnp.ones(2)})
-  match = r"leaf `\['w'\]` is float64\[2\], but the numerical gradient has float64\[2,1\] there"
+  match = r"leaf `\['w'\]` is float64\[2\], but float64\[2,1\] in the numerical gradient\."
   with pytest.raises(ValueError, match=match):
     relative_error({"w": jnp.ones(2)}, {"w": jnp.ones((2, 1))})
+
+
+@pytest.mark.parametrize(
+  ("leaf", "name"),
+  [
+    (np.zeros(2, jax.dtypes.float0), "float0"),
+    (np.array(["a", "b"]), "<U1"),
+    (np.array([None, None]), "object"),
+    (np.array([True, False]), "bool"),
+  ],
+)
+def test_leaves_that_are_no_numbers_are_named(leaf, name):
+  match = rf"`relative_error` needs numbers, but the {{}} leaf `\['w'\]` is {name}\. Compare"
+  with pytest.raises(TypeError, match=match.format("analytic gradient")):
+    relative_error({"w": leaf}, {"w": jnp.ones(2)})
+  with pytest.raises(TypeError, match=match.format("numerical gradient")):
+    relative_error({"w": jnp.ones(2)}, {"w": leaf})

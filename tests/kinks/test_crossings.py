@@ -172,6 +172,13 @@ def test_a_tree_that_differs_is_named():
     crossings(lambda p: jnp.abs(p["w"]), ({"w": jnp.ones(2)},), ({"v": jnp.ones(2)},))
 
 
+@pytest.mark.parametrize("name", ["args_a", "args_b"])
+def test_an_array_is_not_taken_for_its_rows(name):
+  given = {"args_a": (jnp.ones(2),), "args_b": (jnp.ones(2),), name: jnp.ones(2)}
+  with pytest.raises(TypeError, match=rf"`crossings` takes all.*`{name}`.*write `\({name},\)`"):
+    crossings(jnp.abs, given["args_a"], given["args_b"])
+
+
 def test_an_argument_too_few_is_named():
   with pytest.raises(ValueError, match=r"`crossings` was given 1 arguments.*traced with 2"):
     crossings(lambda x, y: jnp.abs(x * y), (jnp.ones(2), jnp.ones(2)), (jnp.ones(2),))

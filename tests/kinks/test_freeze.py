@@ -208,6 +208,20 @@ def test_a_wrong_tree_is_named():
     frozen({"v": jnp.array(1.0)})
 
 
+def test_an_imaginary_part_is_not_dropped():
+  match = r"`freeze`: the {} leaf `\(root\)` is complex128\[\], but float64\[\] in the point.*lost"
+  with pytest.raises(TypeError, match=match.format("moved argument")):
+    freeze(jnp.abs, jnp.array(1.0))(jnp.array(1j))
+  with pytest.raises(TypeError, match=match.format("direction `toward`")):
+    freeze(jnp.abs, jnp.array(1.0), toward=jnp.array(1j))
+
+
+def test_argnums_may_be_counted_from_the_end():
+  frozen = freeze(lambda x, y: x * jnp.abs(y), jnp.array(2.0), jnp.array(-1.0), argnums=-1)
+  assert frozen.program.argnums == (1,)
+  assert float(frozen(jnp.array(3.0))) == -6.0
+
+
 def test_an_argnum_that_is_not_there_is_named():
   with pytest.raises(ValueError, match=r"names argument 2, but the point has 1 arguments"):
     freeze(jnp.sin, jnp.array(1.0), argnums=2)

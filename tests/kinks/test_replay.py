@@ -173,6 +173,12 @@ def test_shapes_other_than_those_it_was_traced_with_are_named():
     replay({"w": jnp.ones(3)})
 
 
+def test_an_array_is_not_taken_for_its_rows():
+  match = r"`in_float64` takes all arguments.*`like` is of type `ArrayImpl`.*write `\(like,\)`"
+  with pytest.raises(TypeError, match=match):
+    in_float64(jnp.sin, like=jnp.ones(2))
+
+
 def test_an_argument_that_is_not_there_is_named():
   with pytest.raises(ValueError, match=r"`in_float64\(argnums=1\)` names argument 1"):
     in_float64(jnp.sin, argnums=1)(jnp.ones(2))

@@ -255,7 +255,7 @@ def test_mismatched_trees_and_shapes_are_named():
     tx.update({"b": jnp.ones(2), "W": jnp.ones((2, 3))}, state, params)
   with pytest.raises(
     ValueError,
-    match=r"the update leaf `\['w'\]` is float64\[3,2\], but the parameters has float64\[2,3\].*"
+    match=r"the update leaf `\['w'\]` is float64\[3,2\], but float64\[2,3\] in the parameters.*"
     r"an update must have the shape of the parameters",
   ):
     tx.update({"b": jnp.ones(2), "w": jnp.ones((3, 2))}, state, params)

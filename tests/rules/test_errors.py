@@ -122,7 +122,7 @@ def test_gradient_of_another_tree_is_refused(name):
   with pytest.raises(ValueError, match=r"has `\['c'\]` besides\."):
     update({"w": jnp.ones(2), "b": jnp.ones(1), "c": jnp.ones(1)})
   match = (
-    rf"`{name}`: the gradient leaf `\['w'\]` is float64\[1\], but the parameters has float64\[2\]"
+    rf"`{name}`: the gradient leaf `\['w'\]` is float64\[1\], but float64\[2\] in the parameters"
   )
   with pytest.raises(ValueError, match=match):
     update({"w": jnp.ones(1), "b": jnp.ones(1)})
@@ -179,9 +179,7 @@ def test_lookahead_of_other_parameters_is_refused():
   )
   with pytest.raises(ValueError, match=match):
     rules.lookahead_params({"b": jnp.ones(2)}, state)
-  match = (
-    r"the parameter tree leaf `\['w'\]` is float64\[3\], but the velocity has float64\[2\] there"
-  )
+  match = r"the parameter tree leaf `\['w'\]` is float64\[3\], but float64\[2\] in the velocity"
   with pytest.raises(ValueError, match=match):
     rules.lookahead_params({"w": jnp.ones(3)}, state)
   flat = optax.flatten(rules.nesterov_lookahead(0.1)).init({"w": jnp.ones(2)})
