@@ -186,6 +186,8 @@ class Interpreter(abc.ABC):
     for name in _DTYPES:
       if eqn.params.get(name) is not None:
         changed.setdefault(name, self.wide(eqn.params[name]))
+    if self.float64 and "precision" in eqn.params:
+      changed["precision"] = None  # an algorithm such as BF16_BF16_F32 would round the operands
     return _jax.bind(eqn, list(map(self.widen, operands)), **changed)
 
   def _run_opaque(self, eqn: Any, values: list[Any]) -> list[Any]:

@@ -6,6 +6,7 @@ difference of what is evaluated is not the derivative that JAX takes, each with 
 """
 
 import dataclasses
+import functools
 import importlib
 import itertools
 import pkgutil
@@ -44,9 +45,8 @@ class Measured:
 
   @property
   def error(self) -> float:
-    """The relative error of the estimate; 0 where both are 0."""
-    difference = abs(self.estimate - self.derivative)
-    return difference / self.scale if difference else 0.0
+    """The relative error of the estimate; where the gradient is 0, the error itself."""
+    return abs(self.estimate - self.derivative) / (self.scale or 1.0)
 
 
 def normal(*shapes: tuple[int, ...], dtype: Any = jnp.float32) -> Callable[..., Any]:
@@ -89,19 +89,22 @@ def members() -> list[Member]:
   return list(itertools.chain.from_iterable(module.MEMBERS for module in loaded))
 
 
-def _signs(key: jax.Array, like: Any) -> Any:
-  """Draws a direction of signs, or a random cotangent."""
+def _drawn(draw: Callable[..., jax.Array], key: jax.Array, like: Any) -> Any:
+  """Draws a number for each of a tree's: its real and its imaginary part."""
   leaves, tree = jax.tree.flatten(like)
   keys = jax.random.split(key, max(len(leaves), 1))
-  return tree.unflatten([_sign(k, leaf) for k, leaf in zip(keys, leaves)])
+  return tree.unflatten([_leaf(draw, k, leaf) for k, leaf in zip(keys, leaves)])
 
 
-def _sign(key: jax.Array, leaf: Any) -> Any:
+def _leaf(draw: Callable[..., jax.Array], key: jax.Array, leaf: Any) -> Any:
   if not jnp.issubdtype(leaf.dtype, jnp.inexact):
     return np.zeros(leaf.shape, jax.dtypes.float0)
-  signs = jax.random.rademacher(key, (2, *leaf.shape), jnp.float64)
+  numbers = draw(key, (2, *leaf.shape), jnp.float64)
   is_complex = jnp.issubdtype(leaf.dtype, jnp.complexfloating)
-  return jax.lax.complex(*signs) if is_complex else signs[0]
+  return jax.lax.complex(*numbers) if is_complex else numbers[0]
+
+
+_signs = functools.partial(_drawn, jax.random.rademacher)
 
 
 def _product(a: Any, b: Any) -> jax.Array:
@@ -134,7 +137,7 @@ def _program(member: Member) -> Callable[..., Any]:
     replay = in_float64(member.fun, like=args, argnums=argnums)
     with jax.enable_x64(True):
       point = jax.tree.map(_wide, tuple(args[i] for i in argnums))
-      cotangent = _signs(key, jax.eval_shape(frozen, *point))
+      cotangent = _drawn(jax.random.normal, key, jax.eval_shape(frozen, *point))
 
       def evaluated(moved: Any) -> Any:
         given = dict(zip(argnums, moved))
@@ -146,16 +149,18 @@ def _program(member: Member) -> Callable[..., Any]:
 
       steps = np.array([[s * 2.0**-k for s in (1, -1)] for k in HALVINGS])
       grid = np.stack(np.broadcast_arrays(steps[None], np.arange(DIRECTIONS)[:, None, None]), -1)
-      probes = jax.lax.map(probe, jnp.asarray(grid.reshape(-1, 2))).reshape(grid.shape[:-1])
+      rows = np.concatenate([np.zeros((1, 2)), grid.reshape(-1, 2)])  # the point itself comes first
+      start, *probes = jnp.split(jax.lax.map(probe, jnp.asarray(rows)), [1])
+      probes = probes[0].reshape(grid.shape[:-1])
       directions = [_signs(jax.random.fold_in(key, i), point) for i in range(DIRECTIONS)]
       if member.is_forward:
         rates = [jax.jvp(evaluated, (point,), (v,))[1] for v in directions]
-        size = jnp.abs(jnp.stack(rates))
+        value, size = evaluated(point), jnp.abs(jnp.stack(rates))
       else:
-        gradient = jax.grad(evaluated, allow_int=True)(point)
+        value, gradient = jax.value_and_grad(evaluated, allow_int=True)(point)
         rates = [_product(v, gradient) for v in directions]
         size = jnp.sqrt(_product(jax.tree.map(jnp.conj, gradient), gradient)) * jnp.ones(DIRECTIONS)
-      return probes, jnp.stack(rates), size, evaluated(point), probe(jnp.zeros(2))
+      return probes, jnp.stack(rates), size, value, start[0]
 
   return run
 

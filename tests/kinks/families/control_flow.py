@@ -221,7 +221,7 @@ def _while_of_scans(x):
   """A branch in a scan in a while."""
 
   def step(s, t):
-    return lax.cond(jnp.sum(s) > t, lambda s: s * 1.2 + 0.1 * t, lambda s: s + jnp.abs(t), s), None
+    return lax.cond(jnp.sum(s) > t, lambda s: s * 2 + 0.25 * t, lambda s: s + jnp.abs(t), s), None
 
   body = lambda s: (lax.scan(step, s[0], x[:2])[0] + 0.1, s[1] + 1)  # noqa: E731
   go_on = lambda s: (jnp.sum(s[0] ** 2) < 60) & (s[1] < 9)  # noqa: E731
@@ -249,7 +249,7 @@ def _mandelbrot(x):
 
 def _while_in_scan(x):
   def body(s, t):
-    s = lax.while_loop(lambda s: jnp.abs(s) > 1.0, lambda s: 0.6 * s + 0.1 * jnp.sin(t), s + t)
+    s = lax.while_loop(lambda s: jnp.abs(s) > 1.0, lambda s: 0.5 * s + 0.125 * jnp.sin(t), s + t)
     return s, s * t
 
   return lax.scan(body, jnp.float32(0.4), 2 * x)
@@ -257,12 +257,14 @@ def _while_in_scan(x):
 
 def _while_in_while(x):
   inner = lambda s: lax.while_loop(lambda s: jnp.sum(s) < 4, lambda s: s + jnp.abs(x), s)  # noqa: E731
-  outer = lambda s: 0.7 * inner(s) + jnp.sin(s)  # noqa: E731
-  return lax.while_loop(lambda s: jnp.max(s) < 4, outer, x)
+  outer = lambda s: (0.5 * inner(s[0]) + jnp.sin(s[0]), s[1] + 1)  # noqa: E731
+  return lax.while_loop(lambda s: (jnp.max(s[0]) < 4) & (s[1] < 4), outer, (x, 0))
 
 
+# A batch of these is compiled even where `jit` is off, and XLA then rounds a product and a sum as
+# one: their factors are powers of 2, with which that is the same.
 _FORWARD = {
-  "while": lambda x: lax.while_loop(lambda s: jnp.sum(s**2) < 50, lambda s: 1.5 * s + 0.1, x),
+  "while": lambda x: lax.while_loop(lambda s: jnp.sum(s**2) < 50, lambda s: 2 * s + 0.1, x),
   "fori_loop to a traced end": lambda x: lax.fori_loop(
     0, jnp.int32(jnp.abs(x[0]) * 4) + 1, lambda i, s: jnp.sin(s) + jnp.abs(x), x
   ),
@@ -272,7 +274,10 @@ _FORWARD = {
   "while in scan": _while_in_scan,
   "while in while": _while_in_while,
   "while in cond": lambda x: lax.cond(
-    x[0] > x[1], lambda x: lax.while_loop(lambda s: s[0] < 3, lambda s: s + jnp.exp(x), x), jnp.sin, x
+    x[0] > x[1],
+    lambda x: lax.while_loop(lambda s: s[0] < 3, lambda s: s + 1 + jnp.abs(x), x),
+    jnp.sin,
+    x,
   ),
 }
 

@@ -88,9 +88,9 @@ class _Checkpointed(eqx.Module):
 
 
 def _norms(key):
-  shape = eqx.nn.WeightNorm(eqx.nn.Linear(3, 4, key=key))
+  shape = eqx.nn.WeightNorm(eqx.nn.Linear(3, 8, key=key))
   return eqx.nn.Sequential(
-    [shape, eqx.nn.PReLU(0.2), eqx.nn.GroupNorm(2, 4), eqx.nn.Lambda(jax.nn.silu)]
+    [shape, eqx.nn.Lambda(eqx.nn.PReLU(0.2)), eqx.nn.GroupNorm(2, 8), eqx.nn.Lambda(jax.nn.silu)]
   )
 
 
@@ -108,7 +108,8 @@ def _mlp(key):
 def _member(name, make, draw):
   @functools.cache
   def static():
-    return eqx.partition(make(key=jax.random.key(0)), eqx.is_inexact_array)[1]
+    with jax.ensure_compile_time_eval():
+      return eqx.partition(make(key=jax.random.key(0)), eqx.is_inexact_array)[1]
 
   def fun(moving, x):
     return jnp.mean(jax.vmap(eqx.combine(moving, static()))(x) ** 2)

@@ -89,10 +89,11 @@ class _Adapted(nnx.Module):
 def _member(name, make, draw, loss=lambda y: jnp.mean(y**2)):
   @functools.cache
   def graph():
-    return nnx.split(make(nnx.Rngs(0)), nnx.Param, ...)[0]
+    with jax.ensure_compile_time_eval():
+      return nnx.split(make(nnx.Rngs(0)), nnx.Param, ...)[0]
 
   def fun(moving, rest, x):
-    model = nnx.merge(graph(), moving, rest)
+    model = nnx.merge(graph(), moving, rest, copy=True)  # else it counts its draws in `rest`
     model.train()
     value = loss(model(x))
     return value, nnx.state(model, nnx.BatchStat)

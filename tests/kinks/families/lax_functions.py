@@ -25,9 +25,7 @@ _ELEMENTWISE = {
   "max": lambda x: lax.max(x, _full(x, 0.3)),
   "min": lambda x: lax.min(jnp.sin(x), jnp.cos(x)),
   "clamp": lambda x: lax.clamp(-0.5, x, 0.8),
-  "clamp by active bounds": lambda x: lax.clamp(
-    jnp.sin(x) - 0.5, jnp.flip(x), jnp.sin(x) + 0.7
-  ),
+  "clamp by active bounds": lambda x: lax.clamp(jnp.sin(x) - 0.5, jnp.flip(x), jnp.sin(x) + 0.7),
   "abs": lax.abs,
   "sign": lambda x: x**2 * lax.sign(x - 0.1),
   "floor": lambda x: x * lax.floor(3 * x),
@@ -100,7 +98,6 @@ _SCATTERS = {
   for name in ("add", "subtract", "min", "max")
 } | {
   "multiply": lambda x, y, z: x.at[_PLACES].multiply(y, unique_indices=True) * z,
-
   "set": lambda x, y, z: x.at[_PLACES].set(y) * z,
   "divide": lambda x, y, z: x.at[_PLACES].divide(2 + jnp.sin(y), unique_indices=True) * z,
   "power": lambda x, y, z: jnp.exp(x).at[_PLACES].power(2, unique_indices=True) * z,

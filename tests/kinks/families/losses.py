@@ -90,8 +90,8 @@ _OF_LABELS = {
   "softmax_cross_entropy_with_integer_labels of some": lambda x: (
     losses.softmax_cross_entropy_with_integer_labels(x, _LABELS, where=_MASK)
   ),
-  "safe_softmax_cross_entropy of one label": lambda x: (
-    losses.safe_softmax_cross_entropy(x, jax.nn.one_hot(_LABELS, 5))
+  "safe_softmax_cross_entropy of one label": lambda x: losses.safe_softmax_cross_entropy(
+    x, jax.nn.one_hot(_LABELS, 5)
   ),
   "make_fenchel_young_loss": lambda x: losses.make_fenchel_young_loss(
     lambda z: jax.nn.logsumexp(z, axis=-1)
@@ -103,10 +103,12 @@ _OF_LABELS = {
 
 MEMBERS = [
   *(Member(f"losses.{name}", fun, _PAIR, (0, 1)) for name, fun in _REGRESSION.items()),
-  *(Member(f"losses.{name}", fun, _probabilities, (0, 1))
-    for name, fun in _OF_PROBABILITIES.items()),
-  *(Member(f"losses.{name}", fun, _distributions, (0, 1))
-    for name, fun in _OF_DISTRIBUTIONS.items()),
+  *(
+    Member(f"losses.{name}", fun, _probabilities, (0, 1)) for name, fun in _OF_PROBABILITIES.items()
+  ),
+  *(
+    Member(f"losses.{name}", fun, _distributions, (0, 1)) for name, fun in _OF_DISTRIBUTIONS.items()
+  ),
   *(Member(f"losses.{name}", fun, _LOGITS) for name, fun in _OF_LABELS.items()),
   Member(
     "losses.kl_divergence_with_log_targets",
@@ -121,7 +123,9 @@ MEMBERS = [
     lambda x: _ctc(x, "ctc_loss_with_forward_probs"),
     normal((2, 6, 4)),
   ),
-  Member("losses.triplet_margin_loss", losses.triplet_margin_loss, normal(*[(4, 5)] * 3), (0, 1, 2)),
+  Member(
+    "losses.triplet_margin_loss", losses.triplet_margin_loss, normal(*[(4, 5)] * 3), (0, 1, 2)
+  ),
   Member(
     "losses.triplet_margin_loss of degree 4",
     lambda a, p, n: losses.triplet_margin_loss(a, p, n, norm_degree=4, margin=0.5),

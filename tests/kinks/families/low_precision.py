@@ -93,7 +93,7 @@ def _convolution(p, x):
   y = lax.conv_general_dilated(image, kernel, (1, 1), "SAME", dimension_numbers=dimensions)
   y = nn.relu(y)
   pooled = lax.reduce_window(
-    y, jnp.array(-jnp.inf, y.dtype), lax.max, (1, 2, 2, 1), (1, 2, 1, 1), "VALID"
+    y, np.array(-np.inf, y.dtype), lax.max, (1, 2, 2, 1), (1, 2, 1, 1), "VALID"
   )
   return pooled.sum((0, 1, 2)) @ p["u"][:3]
 
@@ -153,6 +153,13 @@ def _reduced_precision(p, x):
   return lax.dot(x, p["w"], precision=lax.Precision.DEFAULT) @ p["u"], lax.erf(x @ p["w"])
 
 
+def _named_algorithm(p, x):
+  """Asks for a way of multiplying by its name; another dtype would not have it."""
+  algorithm = lax.DotAlgorithmPreset.BF16_BF16_F32
+  y = lax.dot(x, p["w"], precision=algorithm, preferred_element_type=jnp.float32)
+  return jnp.tanh(y) @ p["u"].astype(jnp.float32)
+
+
 _PROGRAMS = {
   "mlp": _mlp,
   "accumulated in float32": _preferred,
@@ -173,6 +180,7 @@ _PROGRAMS = {
   "elementwise": _elementwise,
   "rule of its own": _rule,
   "precision of a product": _reduced_precision,
+  "algorithm of a product": _named_algorithm,
 }
 _DRAW = with_parameters((5, 3), w=(3, 4), u=(4, 3))
 

@@ -9,6 +9,7 @@ from tests.kinks.corpus import Member, normal, uniform
 _VECTOR = normal((9,))
 _MATRIX = normal((4, 5))
 _PAIR = normal((4, 5), (4, 5))
+_MODES = ("edge", "reflect", "symmetric", "wrap", "linear_ramp", "maximum", "mean", "median")
 _PATTERN = np.array([0, 3, 2, 2, 1])
 
 
@@ -48,10 +49,13 @@ _REDUCTIONS = {
   "cumsum and cumprod": _each("cumsum cumprod nancumsum nancumprod", axis=1),
   "cumulative_sum": _each("cumulative_sum cumulative_prod", axis=1, include_initial=True),
   "ufuncs accumulated": lambda x: (
-    jnp.add.accumulate(x), jnp.multiply.reduce(x), jnp.maximum.outer(x[0], x[1]),
+    jnp.add.accumulate(x),
+    jnp.multiply.reduce(x),
+    jnp.maximum.outer(x[0], x[1]),
   ),
   "count_nonzero, any and all": lambda x: (
-    x * jnp.count_nonzero(x > 0, axis=0) + jnp.where(jnp.any(x > 1, axis=0), x, x**2)
+    x * jnp.count_nonzero(x > 0, axis=0)
+    + jnp.where(jnp.any(x > 1, axis=0), x, x**2)
     + jnp.where(jnp.all(x > -1, axis=0), x, -x)
   ),
   "apply_along_axis": lambda x: jnp.apply_along_axis(lambda r: jnp.sort(r) * jnp.max(r), 1, x),
@@ -92,7 +96,8 @@ _PRODUCTS = {
   "cross": lambda x, y: (jnp.cross(x[:, :3], y[:, :3]), jnp.cross(x[0, :3], y[1, :3])),
   "convolve and correlate": lambda x, y: [
     f(x[0], y[1, :3], mode=mode)
-    for f in (jnp.convolve, jnp.correlate) for mode in ("full", "same", "valid")
+    for f in (jnp.convolve, jnp.correlate)
+    for mode in ("full", "same", "valid")
   ],
   "trapezoid": lambda x, y: (jnp.trapezoid(x, y, axis=1), jnp.trapezoid(x, dx=0.3)),
   "cov of two": lambda x, y: jnp.cov(x[0], y[0], aweights=jnp.abs(y[1])),
@@ -100,19 +105,27 @@ _PRODUCTS = {
   "choose": lambda x, y: jnp.choose(_PATTERN % 2, [x, y], mode="clip"),
   "where and select_n": lambda x, y: jax.lax.select_n((x > 0).astype(int), y, x * y),
   "append, insert and delete": lambda x, y: (
-    jnp.append(x, y), jnp.insert(x, 1, y[0], axis=0), jnp.delete(x * y, 2, axis=1),
+    jnp.append(x, y),
+    jnp.insert(x, 1, y[0], axis=0),
+    jnp.delete(x * y, 2, axis=1),
   ),
   "stacks": lambda x, y: _each("hstack vstack dstack column_stack concatenate stack block")([x, y]),
   "poly": lambda x, y: (
-    jnp.polyval(x[0], y[0]), jnp.polymul(x[0], y[0]), jnp.polyadd(x[0], y[0, :3]),
-    jnp.polysub(x[0], y[0]), jnp.polydiv(x[0], jnp.append(1.0, y[0, :2])), jnp.poly(x[0, :4]),
-    jnp.polyder(x[0]), jnp.polyint(y[0], 2),
+    jnp.polyval(x[0], y[0]),
+    jnp.polymul(x[0], y[0]),
+    jnp.polyadd(x[0], y[0, :3]),
+    jnp.polysub(x[0], y[0]),
+    jnp.polydiv(x[0], jnp.append(1.0, y[0, :2])),
+    jnp.poly(x[0, :4]),
+    jnp.polyder(x[0]),
+    jnp.polyint(y[0], 2),
   ),
   "polyfit": lambda x, y: jnp.polyfit(x[0], y[0], 2),
   "put": lambda x, y: (
     jnp.put(x, np.array([3, 11]), y[0, :2], inplace=False),
     jnp.put_along_axis(x, np.array([[1], [0], [3], [2]]), y[:, :1], axis=1, inplace=False),
-    jnp.fill_diagonal(x, y[0], inplace=False), jnp.place(x, x > 0, y[0], inplace=False),
+    jnp.fill_diagonal(x, y[0], inplace=False),
+    jnp.place(x, x > 0, y[0], inplace=False),
   ),
 }
 
@@ -121,30 +134,46 @@ _ARRANGED = {
   "gradient": lambda x: (jnp.gradient(x), jnp.gradient(x**2, 0.3, axis=1)),
   "roll, flip and rot90": lambda x: (jnp.roll(x, 2), *_each("flip fliplr flipud rot90")(x)),
   "take": lambda x: (
-    jnp.take(x, _PATTERN, axis=1), x[_PATTERN, 1:4], jnp.take(x, np.array([7, -1]), mode="wrap"),
-    jnp.take(x, np.array([40, 2]), mode="clip"), jnp.compress(np.array([True, False]), x, axis=0, size=1),
+    jnp.take(x, _PATTERN, axis=1),
+    x[_PATTERN, 1:4],
+    jnp.take(x, np.array([7, -1]), mode="wrap"),
+    jnp.take(x, np.array([40, 2]), mode="clip"),
+    jnp.compress(np.array([True, False]), x, axis=0, size=1),
   ),
   "indexed by what moves": lambda x: x[(jnp.abs(x[0]) * 3).astype(int) % 4, _PATTERN] ** 2,
   "dynamic_slice": lambda x: jax.lax.dynamic_slice(x, (jnp.argmax(x[:, 0]), 1), (2, 3)) ** 2,
   "tril, triu and diag": lambda x: (
-    *_each("tril triu diag diagonal trace")(x), jnp.diagflat(x[0]), x[jnp.tril_indices(4)],
+    *_each("tril triu diag diagonal trace")(x),
+    jnp.diagflat(x[0]),
+    x[jnp.tril_indices(4)],
   ),
   "shapes": lambda x: (
-    jnp.reshape(x, (2, 10)), jnp.moveaxis(x, 0, 1), jnp.tile(x, (2, 1)), jnp.repeat(x, 2, axis=0),
-    jnp.split(x, 2), jnp.broadcast_to(x, (2, 4, 5)), jnp.resize(x, (3, 9)), jnp.squeeze(x[None]),
-    jnp.vander(x[0], 3), jnp.ravel(x, order="F"), jnp.meshgrid(x[0], x[1]), jnp.unstack(x),
+    jnp.reshape(x, (2, 10)),
+    jnp.moveaxis(x, 0, 1),
+    jnp.tile(x, (2, 1)),
+    jnp.repeat(x, 2, axis=0),
+    jnp.split(x, 2),
+    jnp.broadcast_to(x, (2, 4, 5)),
+    jnp.resize(x, (3, 9)),
+    jnp.squeeze(x[None]),
+    jnp.vander(x[0], 3),
+    jnp.ravel(x, order="F"),
+    jnp.meshgrid(x[0], x[1]),
+    jnp.unstack(x),
   ),
   "linspace": lambda x: (
-    jnp.linspace(x[0, 0], x[1, 1], 5), jnp.logspace(x[0, 0], x[0, 1], 3),
+    jnp.linspace(x[0, 0], x[1, 1], 5),
+    jnp.logspace(x[0, 0], x[0, 1], 3),
     jnp.geomspace(1 + x[0, 2] ** 2, 5 + x[0, 3] ** 2, 4),
   ),
-  "pad": lambda x: [jnp.pad(x, 1, constant_values=0.3)] + [
-    jnp.pad(x, ((1, 2), (2, 1)), mode=mode) ** 2
-    for mode in "edge reflect symmetric wrap linear_ramp maximum minimum mean median".split()
-  ],
+  "pad": lambda x: (
+    [jnp.pad(x, 1, constant_values=0.3)]
+    + [jnp.pad(x, ((1, 2), (2, 1)), mode=mode) ** 2 for mode in _MODES]
+  ),
   "nonzero": lambda x: x[jnp.nonzero(x > 0, size=6, fill_value=0)] ** 2,
   "extract": lambda x: (
-    jnp.extract(x > 0, x, size=6, fill_value=1.5), jnp.flatnonzero(x > 0.4, size=3) * x[0, 0],
+    jnp.extract(x > 0, x, size=6, fill_value=1.5),
+    jnp.flatnonzero(x > 0.4, size=3) * x[0, 0],
   ),
   "roots": lambda x: jnp.abs(jnp.roots(jnp.append(1.0, x[0, :4]), strip_zeros=False)),
   "reduced by maximum over windows": lambda x: jax.lax.reduce_window(

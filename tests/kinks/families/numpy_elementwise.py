@@ -62,11 +62,15 @@ _KINKS = {
   "heaviside": lambda x: x * jnp.heaviside(x, 0.5),
   "floor, ceil and trunc": lambda x: [x * f(3 * x) for f in (jnp.floor, jnp.ceil, jnp.trunc)],
   "round, around and rint": lambda x: (
-    x * jnp.round(x, 1), (x - jnp.around(x)) ** 2, (x - jnp.rint(x)) ** 2,
+    x * jnp.round(x, 1),
+    (x - jnp.around(x)) ** 2,
+    (x - jnp.rint(x)) ** 2,
   ),
   "modf": jnp.modf,
   "frexp and ldexp": lambda x: (
-    jnp.frexp(x), jnp.ldexp(x, np.arange(-3, 4)), jnp.ldexp(jnp.frexp(x)[0] ** 2, jnp.frexp(x)[1])
+    jnp.frexp(x),
+    jnp.ldexp(x, np.arange(-3, 4)),
+    jnp.ldexp(jnp.frexp(x)[0] ** 2, jnp.frexp(x)[1]),
   ),
   "nan_to_num": lambda x: (
     jnp.nan_to_num(jnp.where(x > 1, jnp.nan, x), nan=0.5) ** 2,
@@ -75,10 +79,12 @@ _KINKS = {
   "isfinite": lambda x: jnp.where(jnp.isfinite(1 / jnp.maximum(x, 0)), x**2, -x),
   "sinc at 0": lambda x: jnp.sinc(x * (x > 0)),
   "unwrap": lambda x: (
-    jnp.unwrap(4 * x), jnp.unwrap(500 * x, period=360, discont=200) ** 2 / 1e4,
+    jnp.unwrap(4 * x),
+    jnp.unwrap(500 * x, period=360, discont=200) ** 2 / 1e4,
   ),
   "casts to int and bool": lambda x: (
-    x * (4 * x).astype(int), x**2 * (x > 0.3).astype(x.dtype) - x * jnp.asarray(x < 0, x.dtype),
+    x * (4 * x).astype(int),
+    x**2 * (x > 0.3).astype(x.dtype) - x * jnp.asarray(x < 0, x.dtype),
   ),
   "logical_and": lambda x: jnp.where(jnp.logical_and(x > -0.5, x < 0.5), x**2, jnp.abs(x)),
   "piecewise": lambda x: jnp.piecewise(
@@ -137,18 +143,23 @@ def _far(key):
 _SORTED = _mixed(_VECTOR, lambda key: (jnp.sort(uniform(-2, 2, (6,))(key)[0]),), normal((6,)))
 
 MEMBERS = [
-  *(Member(f"numpy.{name}", _each(names), draw, tuple(range(len(draw(jax.random.key(0))))))
-    for name, (names, draw) in _SMOOTH.items()),
+  *(
+    Member(f"numpy.{name}", _each(names), draw, tuple(range(len(draw(jax.random.key(0))))))
+    for name, (names, draw) in _SMOOTH.items()
+  ),
   *(Member(f"numpy.{name}", fun, _VECTOR) for name, fun in _KINKS.items()),
-  *(Member(f"numpy.{name}", fun, _away((7,), (7,)), (0, 1))
-    for name, fun in _BINARY_KINKS.items()),
+  *(Member(f"numpy.{name}", fun, _away((7,), (7,)), (0, 1)) for name, fun in _BINARY_KINKS.items()),
   *(Member(f"numpy.{name}", fun, _far) for name, fun in _COMPLEX_KINKS.items()),
-  Member("numpy.power with integers", lambda x: (x**3, jnp.power(x, jnp.arange(-3, 4))), _away((7,))),
+  Member(
+    "numpy.power with integers", lambda x: (x**3, jnp.power(x, jnp.arange(-3, 4))), _away((7,))
+  ),
   Member("numpy.power in the exponent", lambda x: jnp.power(1.7, x) + 2**x, _VECTOR),
   Member("numpy.interp in all", jnp.interp, _SORTED, (0, 1, 2)),
   Member(
     "numpy.interp beyond the ends",
-    lambda x, left: jnp.interp(x, np.linspace(-0.5, 0.5, 4), np.arange(4.0) ** 2, left, "extrapolate"),
+    lambda x, left: jnp.interp(
+      x, np.linspace(-0.5, 0.5, 4), np.arange(4.0) ** 2, left, "extrapolate"
+    ),
     normal((7,), ()),
     (0, 1),
   ),

@@ -28,7 +28,8 @@ _UNARY = {
   "gamma factorial": _boxes((0.4, 4.0)),
   "entr": _boxes((0.2, 2.0)),
   "expit log_softmax softmax logsumexp": _REALS,
-  "logit erfinv ndtri erfcinv": _UNIT,
+  "logit erfinv": _UNIT,
+  "ndtri erfcinv": _UNIT,
   "erf erfc ndtr": _boxes((-2.5, 2.5)),
   "log_ndtr": _boxes((-2.5, 2.5)),
   "i0 i0e i1 i1e": _boxes((-4.0, 4.0)),
@@ -64,20 +65,24 @@ _ONE_AT_A_TIME = {
 _OTHERS = {
   "multigammaln in a": (lambda a: special.multigammaln(a, 3), _boxes((1.5, 4.0))),
   "gammasgn": (
-    lambda x: special.gammasgn(x) * jnp.exp(special.gammaln(x)), _boxes((-0.8, -0.2)),
+    lambda x: special.gammasgn(x) * jnp.exp(special.gammaln(x)),
+    _boxes((-0.8, -0.2)),
   ),
   "digamma and gamma below 0": (
-    lambda x: (special.digamma(x), special.gamma(x)), _boxes((-1.8, -1.2)),
+    lambda x: (special.digamma(x), special.gamma(x)),
+    _boxes((-1.8, -1.2)),
   ),
   "xlogy at 0": (lambda y: special.xlogy(np.array([0.0, 1, 0, 2, 0]), y), _POSITIVE),
   "kl_div at 0": (lambda q: special.kl_div(np.array([0.0, 1, 0, 2, 0]), q), _POSITIVE),
   "log_ndtr by its three formulas": (lambda x: special.log_ndtr(12 * x) / 20, _REALS),
   "logsumexp with signs": (
-    lambda x, b: special.logsumexp(x, b=b, return_sign=True), normal((5,), (5,)),
+    lambda x, b: special.logsumexp(x, b=b, return_sign=True),
+    normal((5,), (5,)),
   ),
   "logsumexp of some": (lambda x: special.logsumexp(x, where=np.arange(5) > 1), _REALS),
   "logsumexp over an axis": (
-    lambda x: special.logsumexp(x, axis=0, keepdims=True) - x, normal((3, 4)),
+    lambda x: special.logsumexp(x, axis=0, keepdims=True) - x,
+    normal((3, 4)),
   ),
   "logsumexp of complex": (special.logsumexp, normal((5,), dtype=jnp.complex64)),
   "spence to 1": (special.spence, _boxes((0.2, 0.9))),
@@ -108,12 +113,20 @@ def _all(draw):
 
 
 MEMBERS = [
-  *(Member(f"special.{', '.join(names.split())}", _all_of(names), draw, _all(draw))
+  *(
+    Member(f"special.{', '.join(names.split())}", _all_of(names), draw, _all(draw))
     for names, draw in (_UNARY | _TOGETHER).items()
-    if hasattr(special, names.split()[0])),
-  *(Member(f"special.{name} in {letter}", getattr(special, name), draw, i)
+    if hasattr(special, names.split()[0])
+  ),
+  *(
+    Member(f"special.{name} in {letter}", getattr(special, name), draw, i)
     for name, (letters, draw) in _ONE_AT_A_TIME.items()
-    for i, letter in enumerate(letters.split()) if letter != "."),
-  *(Member(f"special.{name}", fun, draw, _all(draw)) for name, (fun, draw) in _OTHERS.items()
-    if hasattr(special, name.split()[0]) or " and " in name),
+    for i, letter in enumerate(letters.split())
+    if letter != "."
+  ),
+  *(
+    Member(f"special.{name}", fun, draw, _all(draw))
+    for name, (fun, draw) in _OTHERS.items()
+    if hasattr(special, name.split()[0]) or " and " in name
+  ),
 ]

@@ -47,11 +47,7 @@ _CONTINUOUS = {
   "expon quantiles": ("ppf", _UNIT, _LOC, _SCALE),
   "expon outside": ("pdf cdf sf logsf", _Z, _LOC, _SCALE),
   "gumbel_l": ("cdf logcdf sf logsf", (-2.0, 1.2), _LOC, _SCALE),
-  "gumbel_l densities": (_PDF, (-1.2, 1.2), _LOC, _SCALE),
-  "gumbel_l quantiles": ("ppf", _UNIT, _LOC, _SCALE),
   "gumbel_r": ("cdf logcdf sf logsf", (-1.2, 2.0), _LOC, _SCALE),
-  "gumbel_r densities": (_PDF, (-1.2, 1.2), _LOC, _SCALE),
-  "gumbel_r quantiles": ("ppf", _UNIT, _LOC, _SCALE),
   "uniform": ("pdf logpdf cdf", (0.2, 0.7), (-0.1, 0.1), (0.9, 1.6)),
   "uniform outside": ("pdf cdf", (-0.5, 1.6), (-0.1, 0.1), (0.9, 1.1)),
   "uniform quantiles": ("ppf", _UNIT, _LOC, _SCALE),
@@ -71,10 +67,16 @@ _CONTINUOUS = {
 
 # Cumulative functions by a series, in one argument at a time.
 _ONE_AT_A_TIME = {
-  "gamma": ("cdf logsf", "x a scale", _PAST, _SHAPE, _SCALE),
-  "chi2": ("logcdf sf", "x df", _PAST, _SHAPE, _LOC, _SCALE),
+  "gamma": ("cdf logcdf sf logsf", "x a . scale", _PAST, _SHAPE, _LOC, _SCALE),
+  "chi2": ("cdf logcdf sf logsf", "x df", _PAST, _SHAPE, _LOC, _SCALE),
   "beta": (
-    "cdf logcdf sf logsf", "x . . loc scale", (0.3, 0.7), _SHAPE, _SHAPE, (-0.1, 0.1), (0.9, 1.1),
+    "cdf logcdf sf logsf",
+    "x . . . scale",
+    (0.3, 0.7),
+    _SHAPE,
+    _SHAPE,
+    (-0.1, 0.1),
+    (0.9, 1.1),
   ),
   "gennorm": ("cdf", "x beta", _Z, _SHAPE),
 }
@@ -95,6 +97,22 @@ def _covariance(root):
   return root @ root.T / 3 + jnp.eye(3)
 
 
+def _multinomial(z):
+  p, (log, plain) = jax.nn.softmax(z), (stats.multinomial.logpmf, stats.multinomial.pmf)
+  return [(log(row, 5, p), plain(row, 5, p)) for row in _TABLE]
+
+
+# In JAX the densities have no derivative in `scale`, nor the quantiles in theirs: it fails inside.
+def _gumbel_densities(x, loc):
+  given = (stats.gumbel_l, stats.gumbel_r)
+  return [(d.logpdf(x, loc, 1.3), d.pdf(x, loc, 1.3)) for d in given]
+
+
+def _gumbel_quantiles(loc, scale):
+  q = np.array([0.1, 0.3, 0.5, 0.7, 0.9])
+  return [d.ppf(q, loc, scale) for d in (stats.gumbel_l, stats.gumbel_r)]
+
+
 def _kde(data, points, weights):
   kde = stats.gaussian_kde(data, weights=jax.nn.softmax(weights))
   return kde(points), kde.logpdf(points)
@@ -112,13 +130,9 @@ _OTHERS = {
     ),
     lambda key: (normal((4,))(key)[0], uniform(0.7, 3.0, (4,))(key)[0]),
   ),
-  "multinomial": (
-    lambda z: [
-      jax.vmap(lambda k: f(k, 5, jax.nn.softmax(z)))(_TABLE)
-      for f in (stats.multinomial.logpmf, stats.multinomial.pmf)
-    ],
-    normal((4,)),
-  ),
+  "gumbel densities": (_gumbel_densities, _boxes((-1.2, 1.2), _LOC)),
+  "gumbel quantiles": (_gumbel_quantiles, _boxes(_LOC, _SCALE)),
+  "multinomial": (_multinomial, normal((4,))),
   "multivariate_normal": (
     lambda x, mean, root: (
       stats.multivariate_normal.logpdf(x, mean, _covariance(root)),
@@ -137,12 +151,17 @@ _OTHERS = {
     normal((6,), ()),
   ),
   "gaussian_kde of two": (
-    lambda x, y: stats.gaussian_kde(x).integrate_kde(stats.gaussian_kde(y)), normal((6,), (6,)),
+    lambda x, y: stats.gaussian_kde(x).integrate_kde(stats.gaussian_kde(y)),
+    normal((6,), (6,)),
   ),
   "sem": (lambda x: stats.sem(x, axis=0), normal((5, 2))),
   "rankdata": (lambda x: x * stats.rankdata(x), normal((7,))),
   "mode": (lambda x: x * stats.mode(jnp.round(x)).mode, normal((7,))),
 }
+
+
+def _of_counts(methods, counts):
+  return lambda *parameters: methods(counts, *parameters)
 
 
 def _all(draw):
@@ -151,17 +170,26 @@ def _all(draw):
 
 
 MEMBERS = [
-  *(Member(f"stats.{name}", _methods(name.split()[0], names), _boxes(*bounds), _all(_boxes(*bounds)))
-    for name, (names, *bounds) in _CONTINUOUS.items()),
-  *(Member(f"stats.{name}.{names} in {letter}".replace(" ", ", ", names.count(" ")), _methods(name, names), _boxes(*bounds), i)
+  *(
+    Member(
+      f"stats.{name}", _methods(name.split()[0], names), _boxes(*bounds), _all(_boxes(*bounds))
+    )
+    for name, (names, *bounds) in _CONTINUOUS.items()
+  ),
+  *(
+    Member(f"stats.{name} in {letter}", _methods(name, names), _boxes(*bounds), i)
     for name, (names, letters, *bounds) in _ONE_AT_A_TIME.items()
-    for i, letter in enumerate(letters.split()) if letter != "."),
-  *(Member(
+    for i, letter in enumerate(letters.split())
+    if letter != "."
+  ),
+  *(
+    Member(
       f"stats.{name}",
-      lambda *p, f=_methods(name.split()[0], names), k=counts: f(k, *p),
+      _of_counts(_methods(name.split()[0], names), counts),
       _boxes(*bounds),
       _all(_boxes(*bounds)),
     )
-    for name, (names, counts, *bounds) in _DISCRETE.items()),
+    for name, (names, counts, *bounds) in _DISCRETE.items()
+  ),
   *(Member(f"stats.{name}", fun, draw, _all(draw)) for name, (fun, draw) in _OTHERS.items()),
 ]
