@@ -27,11 +27,12 @@ def _custom_root(x):
   """Solves t + tanh(t) = x by Newton, and differentiates that implicitly."""
 
   def newton(f, t):
-    def body(_, t):
+    def body(state):
+      t, n = state
       value, rate = jax.jvp(f, (t,), (jnp.ones_like(t),))
-      return t - value / rate
+      return t - value / rate, n + 1
 
-    return lax.fori_loop(0, 8, body, t)
+    return lax.while_loop(lambda s: (s[1] < 12) & jnp.any(jnp.abs(f(s[0])) > 0), body, (t, 0))[0]
 
   scalar_solve = lambda g, y: y / g(jnp.ones_like(y))  # noqa: E731
   return lax.custom_root(lambda t: t + jnp.tanh(t) - x, jnp.zeros_like(x), newton, scalar_solve)
@@ -87,13 +88,10 @@ def _bfgs(x):
   return minimize(loss, jnp.zeros(4), method="BFGS", options={"maxiter": 2}).x
 
 
-# XLA rounds a product and a sum as one, or not, as it fuses. In the loops below no product that is
-# rounded is added to: else two programs differ in the last digit, and JAX's derivative of a max is
-# infinite where the max, compared with its recomputed operand, equals none.
 def _newton(x):
-  """Takes logarithms by Newton until the residual is small."""
-  body = lambda t: t - (jnp.exp(t) - x) / jnp.exp(t)  # noqa: E731
-  return lax.while_loop(lambda t: jnp.max(jnp.abs(jnp.exp(t) - x)) > 1e-3, body, jnp.zeros_like(x))
+  """Takes cube roots by Newton until the residual is small."""
+  body = lambda t: t - (t**3 - x) / (3 * t**2)  # noqa: E731
+  return lax.while_loop(lambda t: jnp.max(jnp.abs(t**3 - x)) > 1e-3, body, 1.5 * jnp.ones_like(x))
 
 
 def _bisection(x):
@@ -108,14 +106,19 @@ def _bisection(x):
   return lax.fori_loop(0, 8, body, (jnp.zeros_like(x), 1 + x))
 
 
-def _fixed_point(x):
-  def body(state):
-    t, _, n = state
-    new = jnp.cos(t) / 2 + jnp.abs(x - t) / 4
-    return new, jnp.max(jnp.abs(new - t)), n + 1
+def _fixed_point(a, b):
+  """Iterates with two factors; where they are powers of 2 the products are exact."""
 
-  go_on = lambda s: (s[1] > 1e-2) & (s[2] < 30)  # noqa: E731
-  return lax.while_loop(go_on, body, (x, jnp.float32(jnp.inf), 0))
+  def found(x):
+    def body(state):
+      t, _, n = state
+      new = jnp.cos(t) * a + b * jnp.abs(x - t)
+      return new, jnp.max(jnp.abs(new - t)), n + 1
+
+    go_on = lambda s: (s[1] > 1e-2) & (s[2] < 30)  # noqa: E731
+    return lax.while_loop(go_on, body, (x, jnp.float32(jnp.inf), 0))
+
+  return found
 
 
 def _sinkhorn(a, b):
@@ -217,7 +220,12 @@ _OF_SYSTEM = {
   "unrolled Adagrad": _unrolled(lambda w, g, s: (w - 0.1 * g / jnp.sqrt(s + g**2), s + g**2)),
 }
 _OF_POSITIVE = {"custom_root": _custom_root, "bisection": _bisection}
-_FORWARD = {"Newton": _newton, "fixed point": _fixed_point}
+_FORWARD = {
+  "Newton": _newton,
+  "fixed point": _fixed_point(0.7, 0.2),
+  "fixed point, exact products": _fixed_point(0.5, 0.25),
+  "BFGS": _bfgs,
+}
 _FLOW = uniform(0.5, 1.5, (4,), (2,))
 
 _PLAIN = [
@@ -229,7 +237,6 @@ _PLAIN = [
 ]
 _SLOW = [  # to compile
   Member("solvers.gmres", _krylov(gmres, tol=1e-12, restart=4, maxiter=1), _system, (0, 1)),
-  Member("solvers.BFGS", _bfgs, _POSITIVE, is_forward=True),
   Member("solvers.odeint", _odeint, _FLOW, (0, 1)),
 ]
 MEMBERS = [*_PLAIN, *map(vmapped, _PLAIN), *_SLOW]
