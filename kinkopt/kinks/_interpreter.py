@@ -168,7 +168,7 @@ class Interpreter(abc.ABC):
     name = _jax.name(eqn)
     rule, kind = rule_of(name), classify(name)
     if kind is PrimitiveClass.OPAQUE:
-      return self._run_opaque(eqn, values)
+      return self.run_opaque(eqn, values)
     if kind is PrimitiveClass.WINNER:
       call = Call(name, eqn.params, lambda operands: self.bind(eqn, list(operands)))
       if rule.applies(call, [lane(value, 0) for value in values]):
@@ -190,7 +190,7 @@ class Interpreter(abc.ABC):
       changed["precision"] = None  # an algorithm such as BF16_BF16_F32 would round the operands
     return _jax.bind(eqn, list(map(self.widen, operands)), **changed)
 
-  def _run_opaque(self, eqn: Any, values: list[Any]) -> list[Any]:
+  def run_opaque(self, eqn: Any, values: list[Any]) -> list[Any]:
     """Runs each lane in the program's own dtypes, and says so."""
     file, line = self._place or _jax.Place()
     where = f" ({file.rpartition('/')[2]}:{line})" if file else ""

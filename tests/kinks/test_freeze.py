@@ -183,6 +183,13 @@ def test_what_cannot_be_seen_into_is_run_and_named_with_its_line():
   assert freeze(jnp.sin, jnp.array(1.0)).opaque == ()
 
 
+def test_a_function_applied_at_indices_is_not_passed_over():
+  x = jnp.array([1.0, 2.0, 3.0])
+  frozen = freeze(lambda x: x.at[jnp.array([2, 0])].apply(jnp.square), x)
+  np.testing.assert_array_equal(frozen(x), [1.0, 2.0, 9.0])
+  assert frozen.opaque[0].startswith("scatter (test_freeze.py:")
+
+
 def test_the_bits_of_a_number_are_not_seen_into():
   def flipped(x):
     return lax.bitcast_convert_type(lax.bitcast_convert_type(x, jnp.int64) ^ 1, jnp.float64)

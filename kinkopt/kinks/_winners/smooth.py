@@ -18,6 +18,10 @@ _SCATTER = {
 @smooth(*_SCATTER)
 def _scatter(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   """Scatters by JAX's function: the primitive carries a program in the dtypes it was made with."""
+  if (
+    eqn.primitive.name == "scatter" and eqn.params["update_jaxpr"] is not None
+  ):  # `x.at[i].apply(f)`
+    return run.run_opaque(eqn, values)
   names = ("dimension_numbers", "indices_are_sorted", "unique_indices", "mode")
   how = {name: eqn.params[name] for name in names}
 

@@ -95,8 +95,11 @@ class _Problem:
     """Refines with the point's solver for as long as that helps."""
 
     def solve(right: list[Any]) -> list[Any]:
-      found = solver(None, right)
-      return list(map(lax.stop_gradient, found[0] if self.has_aux else found))
+      # Of length 1: GMRES takes a short one for 0, by a threshold in the program's precision.
+      size = jnp.sqrt(sum(jnp.sum(jnp.abs(b) ** 2) for b in right))
+      size = jnp.where(size > 0, size, 1)
+      found = solver(None, [b / size for b in right])
+      return [lax.stop_gradient(x) * size for x in (found[0] if self.has_aux else found)]
 
     def residual(x: list[Any]) -> tuple[list[Any], Any]:
       left = [b - a for b, a in zip(right, product(x))]
