@@ -86,7 +86,7 @@ def test_bad_hyperparameters_and_parameters_are_named(make, error, message):
     (
       {"grads": X[:2]},
       ValueError,
-      r"gradient leaf `\(root\)` is float64\[2\], but the parameters has float64\[3\]",
+      r"gradient leaf `\(root\)` is float64\[2\], but float64\[3\] in the parameters",
     ),
     ({"grads": jnp.arange(3)}, TypeError, r"gradients, but the leaf `\(root\)` is int64"),
     ({"params": jnp.arange(3)}, TypeError, r"parameters, but the leaf `\(root\)` is int64"),
