@@ -65,7 +65,7 @@ class _Scanned(nnx.Module):
 
   def __init__(self, rngs):
     make = nnx.vmap(lambda r: nnx.Linear(3, 3, rngs=r), in_axes=0, out_axes=0)
-    self.layers = make(rngs.fork(split=3) if hasattr(rngs, "fork") else rngs)
+    self.layers = make(rngs.split(3))
 
   def __call__(self, x):
     @nnx.scan(in_axes=(0, nnx.Carry), out_axes=nnx.Carry)

@@ -72,7 +72,6 @@ _OF_PROBABILITIES = {
 _OF_DISTRIBUTIONS = {
   "kl_divergence": losses.kl_divergence,
   "kl_divergence of some": lambda x, y: losses.kl_divergence(x, y, where=_MASK),
-  "convex_kl_divergence": losses.convex_kl_divergence,
   "generalized_kl_divergence": losses.generalized_kl_divergence,
 }
 

@@ -29,7 +29,7 @@ def _scattered(x, y):
   apart = x.at[np.array([2, 0, 3]), np.array([1, 1, 4])]
   first = (at.set(y), at.add(y, mode="drop"), at.max(y), at.min(y), at.get() * y)
   times = (f(2 + y[:3] ** 2, unique_indices=True) for f in (apart.multiply, apart.divide))
-  return (*first, *times, apart.power(2.0), x.at[1:3, ::2].apply(jnp.abs))
+  return (*first, *times, apart.power(2.0))
 
 
 _REDUCTIONS = {

@@ -1,5 +1,7 @@
 """The differentiable functions of `jax.scipy.special`, in each argument that has a derivative."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -112,7 +114,7 @@ def _all(draw):
   return tuple(range(len(jax.eval_shape(draw, jax.random.key(0)))))
 
 
-MEMBERS = [
+_FLOAT32 = [
   *(
     Member(f"special.{', '.join(names.split())}", _all_of(names), draw, _all(draw))
     for names, draw in (_UNARY | _TOGETHER).items()
@@ -130,3 +132,5 @@ MEMBERS = [
     if hasattr(special, name.split()[0]) or " and " in name
   ),
 ]
+# Most of these are series: see `is_x64`.
+MEMBERS = [dataclasses.replace(member, is_x64=True) for member in _FLOAT32]

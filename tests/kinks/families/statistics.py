@@ -1,5 +1,7 @@
 """The distributions of `jax.scipy.stats`: all methods of each, in its variable and parameters."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -169,7 +171,7 @@ def _all(draw):
   return tuple(range(len(jax.eval_shape(draw, jax.random.key(0)))))
 
 
-MEMBERS = [
+_FLOAT32 = [
   *(
     Member(
       f"stats.{name}", _methods(name.split()[0], names), _boxes(*bounds), _all(_boxes(*bounds))
@@ -193,3 +195,5 @@ MEMBERS = [
   ),
   *(Member(f"stats.{name}", fun, draw, _all(draw)) for name, (fun, draw) in _OTHERS.items()),
 ]
+# Most of these are series: see `is_x64`.
+MEMBERS = [dataclasses.replace(member, is_x64=True) for member in _FLOAT32]
