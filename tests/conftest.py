@@ -1,5 +1,6 @@
 """One setting for every test: the CPU, eight virtual devices of it, and 64 bits on."""
 
+import logging
 import os
 
 # Read once, when JAX makes its backend: must come before the first use of JAX. On a machine with a
@@ -22,3 +23,19 @@ def _settings_are_left_as_found():
   yield
   after = jax.config.values
   assert {name for name in before if before[name] != after[name]} == set()
+
+
+@pytest.fixture
+def compilations():
+  """Counts what XLA compiles: a function from the name of a jitted function to a number.
+
+  Not `_cache_size`, which is 0 once a process has made 8,192 jitted functions, as all tests do.
+  """
+  seen = []
+  handler = logging.Handler()
+  handler.emit = lambda record: seen.append(record.getMessage())
+  logger = logging.getLogger("jax")
+  logger.addHandler(handler)
+  with jax.log_compiles():
+    yield lambda name: sum(f"XLA compilation of jit({name}) " in message for message in seen)
+  logger.removeHandler(handler)
