@@ -1,13 +1,13 @@
-"""Is my gradient right? The textbook check: a numerical gradient, its distance, its meaning.
+"""Is my gradient right? The textbook check, in the notes' words, and one that no kink can fool."""
 
-And one that no kink can fool: `residuals`.
-"""
-
+from kinkopt.gradcheck._check import check_gradient
 from kinkopt.gradcheck._numerical import numerical_gradient
 from kinkopt.gradcheck._relative_error import relative_error
+from kinkopt.gradcheck._report import GradientReport, LeafReport
 from kinkopt.gradcheck._residuals import Residuals, residuals
 from kinkopt.gradcheck._verdict import Verdict, verdict
 
 __all__ = [
-  "Residuals", "Verdict", "numerical_gradient", "relative_error", "residuals", "verdict",
+  "GradientReport", "LeafReport", "Residuals", "Verdict", "check_gradient", "numerical_gradient",
+  "relative_error", "residuals", "verdict",
 ]  # fmt: skip

@@ -64,11 +64,11 @@ class Point:
       through_stop_gradient: whether `stop_gradient` is left out of what is evaluated.
       is_scalar: whether the only output keeps the weight 1, as a handed gradient demands.
     """
-    self.args, self.argnums = args, tuple(argnums)
+    self.fun, self.args, self.argnums = fun, args, tuple(argnums)
     self.frozen = freeze(
       fun, *args, argnums=self.argnums, through_stop_gradient=through_stop_gradient
     )
-    self.replay = in_float64(fun, like=args, argnums=self.argnums)
+    self.replay = self._replay(custom_rules=True)
     moving = [args[argnum] for argnum in self.argnums]
     named = moving[0] if len(moving) == 1 else dict(zip(self.argnums, moving))
     everything, self.tree = jax.tree.flatten(moving)
@@ -99,17 +99,21 @@ class Point:
     pairs = zip(self.weights, jax.tree.leaves(outputs), strict=True)
     return sum((jnp.sum(jnp.real(c * y)) for c, y in pairs if c is not None), jnp.float64(0))
 
-  def replayed(self, leaves: Sequence[jax.Array]) -> jax.Array:
-    """Evaluates the program, whose derivative is what the program's rules say."""
-    args = list(self.args)
-    for argnum, value in zip(self.argnums, self.joined(leaves)):
-      args[argnum] = value
-    return self.contracted(self.replay(*args))
+  def _replay(self, custom_rules: bool) -> Callable[..., PyTree]:
+    return in_float64(self.fun, like=self.args, argnums=self.argnums, custom_rules=custom_rules)
 
-  def value_and_claim(self) -> tuple[jax.Array, list[jax.Array]]:
-    """Gives the value at the point, and JAX's gradient by the program's own rules."""
+  def value_and_claim(self, custom_rules: bool = True) -> tuple[jax.Array, list[jax.Array]]:
+    """Gives the value at the point, and JAX's gradient, by the program's own rules or without."""
+    replay = self.replay if custom_rules else self._replay(custom_rules=False)
+
+    def evaluated(leaves: Sequence[jax.Array]) -> jax.Array:
+      args = list(self.args)
+      for argnum, value in zip(self.argnums, self.joined(leaves)):
+        args[argnum] = value
+      return self.contracted(replay(*args))
+
     with jax.enable_x64(True):
-      return jax.value_and_grad(self.replayed)(self.leaves)
+      return jax.value_and_grad(evaluated)(self.leaves)
 
   def along(self, probe: Probe) -> list[jax.Array]:
     """Gives the direction of a probe: 0 for all leaves but one."""

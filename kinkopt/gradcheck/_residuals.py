@@ -14,7 +14,7 @@ import numpy as np
 from kinkopt._checks import Interval, check_integer, check_same_tree
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._ladder import extrapolate
-from kinkopt.gradcheck._probes import Point, Probe, norm, wide
+from kinkopt.gradcheck._probes import Point, Probe, Rise, norm, wide
 from kinkopt.kinks import in_float64
 
 # Steps in units of a leaf's root mean square, which a leaf of n coordinates divides by n^(1/4).
@@ -95,51 +95,75 @@ def residuals(
     CS231n notes, "Gradient checks"; Richardson (1911).
   """
   check_integer("residuals", "probes", probes, Interval(1, 2**31), "It counts random directions.")
+  point, claim = prepare("residuals", fun, args, argnums, gradient, key, through_stop_gradient)
+  rows = [(number, draw) for number in range(len(claim)) for draw in range(probes)]
+  rate, estimate, error = (column.reshape(-1, probes) for column in climb(point, claim, rows))
+  with jax.enable_x64(True):
+    return Residuals(rate, estimate, error, jnp.stack(list(map(norm, claim))))
+
+
+def prepare(
+  caller: str,
+  fun: Callable[..., PyTree],
+  args: tuple[PyTree, ...],
+  argnums: int | Sequence[int],
+  gradient: Callable[..., PyTree] | None,
+  key: jax.Array,
+  through_stop_gradient: bool,
+) -> tuple[Point, list[jax.Array]]:
+  """Traces a function at a point, and gives the gradient under test, leaf by leaf, in float64."""
   numbers = [argnums] if isinstance(argnums, int) else list(argnums)
   numbers = [n % len(args) if -len(args) <= n < len(args) else n for n in numbers]
   point = Point(fun, args, numbers, key, through_stop_gradient, is_scalar=gradient is not None)
   if not point.places:
     raise TypeError(
-      f"`residuals` found nothing to check: no leaf of the arguments {tuple(numbers)} is floating "
+      f"`{caller}` found nothing to check: no leaf of the arguments {tuple(numbers)} is floating "
       "point, so none has a gradient. Name another argument by `argnums`."
     )
+  if gradient is None:
+    return point, point.value_and_claim()[1]
   with jax.enable_x64(True):
-    if gradient is None:
-      claim = point.value_and_claim()[1]
-    else:
-      claim = _claim(point, gradient, isinstance(argnums, int))
-    rows = [
-      (number, draw, leaf.size)
-      for number, leaf in enumerate(point.leaves)
-      for draw in range(probes)
-    ]
-    leaf, draw, high = jnp.asarray(np.array(rows, np.int32).T)
-    factor = jnp.asarray(np.maximum([size for _, _, size in rows], 1) ** -0.25)
-
-    def measure(row: Any) -> Any:
-      probe, factor = row
-      rise = point.look(claim, probe, jnp.asarray(_STEPS) * factor)
-      return rise.claim, *extrapolate(rise.right, rise.left, rise.steps)
-
-    found = jax.lax.map(measure, (Probe(leaf, draw, jnp.zeros_like(leaf), high), factor))
-    rate, estimate, error = (column.reshape(-1, probes) for column in found)
-    return Residuals(rate, estimate, error, jnp.stack(list(map(norm, claim))))
+    return point, _claim(caller, point, gradient, isinstance(argnums, int))
 
 
-def _claim(point: Point, gradient: Callable[..., PyTree], is_single: bool) -> list[jax.Array]:
+def look(
+  point: Point, claim: list[jax.Array], rows: Sequence[tuple[int, int]], steps: np.ndarray
+) -> Rise:
+  """Looks along directions, each a leaf and a draw; steps `[rows, k]` in the leaves' units."""
+  with jax.enable_x64(True):
+    leaf, draw = jnp.asarray(np.array(rows, np.int32).T)
+    high = jnp.asarray(np.array([point.leaves[number].size for number, _ in rows], np.int32))
+    probes = Probe(leaf, draw, jnp.zeros_like(leaf), high)
+    return jax.lax.map(lambda row: point.look(claim, *row), (probes, jnp.asarray(steps)))
+
+
+def climb(
+  point: Point, claim: list[jax.Array], rows: Sequence[tuple[int, int]]
+) -> tuple[jax.Array, jax.Array, jax.Array]:
+  """Gives the claim, the estimate and the bound along each direction, from a ladder of steps."""
+  factors = [max(point.leaves[number].size, 1) ** -0.25 for number, _ in rows]
+  rise = look(point, claim, rows, np.outer(factors, _STEPS))
+  with jax.enable_x64(True):
+    estimate, error = jax.vmap(extrapolate)(rise.right, rise.left, rise.steps)
+  return rise.claim, estimate, error
+
+
+def _claim(
+  caller: str, point: Point, gradient: Callable[..., PyTree], is_single: bool
+) -> list[jax.Array]:
   """Replays a gradient that was handed in."""
   outputs = jax.tree.leaves(jax.eval_shape(point.replay, *point.args))
   if len(outputs) != 1 or outputs[0].shape or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
     found = ", ".join(f"{out.dtype}[{','.join(map(str, out.shape))}]" for out in outputs)
     raise TypeError(
-      f"`residuals(gradient=...)` needs a function of one real scalar, but its outputs are "
+      f"`{caller}(gradient=...)` needs a function of one real scalar, but its outputs are "
       f"{found or 'none'}. A gradient belongs to one number: sum the outputs, or leave `gradient` "
       "out to check JAX's own derivative of all of them."
     )
   replayed = in_float64(gradient, like=point.args, argnums=point.argnums)(*point.args)
   moving: Any = [point.args[argnum] for argnum in point.argnums]
   check_same_tree(
-    "residuals",
+    caller,
     "gradient",
     replayed if is_single else list(replayed),
     "moved argument" if is_single else "tuple of moved arguments",

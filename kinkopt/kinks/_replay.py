@@ -48,6 +48,7 @@ def in_float64(
   like: tuple[PyTree, ...] | None = None,
   argnums: int | Sequence[int] | None = None,
   through_stop_gradient: bool = False,
+  custom_rules: bool = True,
 ) -> Callable[..., PyTree]:
   """Replays a program in float64, without turning 64 bits on.
 
@@ -64,6 +65,9 @@ def in_float64(
       gradient comes back in float64.
     argnums: which arguments count; by default all. Floating leaves of the others keep their dtype.
     through_stop_gradient: whether `stop_gradient` is left out.
+    custom_rules: False: derivative rules of the program are left out, so that the derivative of the
+      replay is JAX's of what is evaluated, to hold a rule against; implicit solvers are then
+      differentiated through their iterations, backwards only where JAX can.
 
   Returns:
     A pure function of the same arguments, under `jit`, `vmap` and `grad` like `fun`. Its inexact
@@ -101,7 +105,7 @@ def in_float64(
   def replayed(*args: PyTree) -> PyTree:
     program = known or write_program("in_float64", fun, args, argnums)
     program.check("argument", args, range(len(args)))
-    run = Replay(float64=True, through_stop_gradient=through_stop_gradient)
+    run = Replay(True, through_stop_gradient, keeps_rules=custom_rules)
     with replaying(float64=True):
       return program.run(run, [args])
 

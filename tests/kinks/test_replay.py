@@ -116,6 +116,15 @@ def test_the_derivative_is_the_programs_own_in_float64(fun, derivative):
   np.testing.assert_allclose(gradient, derivative(wide), rtol=3e-15, atol=1e-15)
 
 
+def test_without_its_rules_the_derivative_is_that_of_what_is_evaluated():
+  point = jnp.asarray(X, jnp.float32)
+  replay = in_float64(lambda x: _reversed(_forward(x), 2), like=(point,), custom_rules=False)
+  with jax.enable_x64(True):
+    wide = np.asarray(point, np.float64)
+    gradient = jax.grad(lambda x: replay(x).sum())(wide)
+  np.testing.assert_allclose(gradient, 2 * np.cos(np.sin(wide)) * np.cos(wide), rtol=3e-15)
+
+
 def test_forward_mode_agrees_with_reverse_mode():
   replay = in_float64(lambda x: _forward(_symbolic(x, x)), like=(jnp.asarray(X, jnp.float32),))
   with jax.enable_x64(True):

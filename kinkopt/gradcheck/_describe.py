@@ -1,0 +1,96 @@
+"""What an error in a gradient looks like: the known mistakes, by name.
+
+Two arrays are compared, what is claimed and what is right. The first pattern that explains all of
+the difference names it; an error that fits none is told by where it stands.
+"""
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import numpy as np
+
+# Of the norm of what is right: as far as both were computed, they agree to much better.
+_TOLERANCE = 1e-6
+_MOST_NAMED = 4
+
+
+def describe(claim: np.ndarray, right: np.ndarray, name: str, batch_sizes: set[int]) -> str:
+  """Says how a gradient differs from the right one.
+
+  Args:
+    claim: the gradient of one leaf, finite.
+    right: what it should be, of the same shape, finite.
+    name: of the leaf, as its coordinates are to be called.
+    batch_sizes: lengths that a factor may come from.
+
+  Returns:
+    The end of a sentence that starts with "the gradient".
+  """
+  close = _closeness(right)
+  if not np.any(claim):
+    return "is 0 everywhere"
+  factor = np.vdot(right, claim) / max(np.vdot(right, right).real, np.finfo(float).tiny)
+  if np.any(right) and close(claim, factor * right):
+    return _factor(complex(factor), batch_sizes)
+  for words, candidate in _rearranged(right):
+    if candidate.shape == claim.shape and close(claim, candidate):
+      return words
+  return _place(claim, right, name)
+
+
+def _closeness(right: np.ndarray) -> Callable[[np.ndarray, np.ndarray], bool]:
+  bound = _TOLERANCE * max(float(np.linalg.norm(right)), np.finfo(float).tiny)
+  return lambda a, b: bool(np.linalg.norm(a - b) <= bound)
+
+
+def _factor(factor: complex, batch_sizes: set[int]) -> str:
+  if abs(factor.imag) > _TOLERANCE * abs(factor):
+    return f"is the right one times {factor:.6g}"
+  real = factor.real
+  if abs(real + 1) <= _TOLERANCE:
+    return "has the wrong sign"
+  for size in sorted(batch_sizes):
+    for value, words in ((size, f"{size}"), (1 / size, f"1/{size}")):
+      if size > 2 and abs(real / value - 1) <= _TOLERANCE:
+        return f"is the right one times {words}, an axis's length: a mean for a sum, or the reverse"
+  return f"is the right one times {real:.7g}"
+
+
+def _rearranged(right: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+  if np.iscomplexobj(right):
+    yield "is the complex conjugate of the right one", right.conj()
+  if right.ndim == 2:
+    yield "is the transpose of the right one", right.T
+  for axis in range(right.ndim):
+    yield f"is the right one backwards along axis {axis}", np.flip(right, axis)
+    for shift in (1, -1):
+      yield f"is the right one shifted by {shift} along axis {axis}", np.roll(right, shift, axis)
+
+
+def _place(claim: np.ndarray, right: np.ndarray, name: str) -> str:
+  """Names the coordinates that are wrong, or the row, or how many they are."""
+  gap = np.abs(claim - right)
+  is_wrong = gap > _TOLERANCE * np.maximum(gap.max(), np.abs(right))
+  where = np.argwhere(is_wrong)
+  if len(where) <= _MOST_NAMED:
+    pairs = [(_coordinate(name, i), claim[tuple(i)], right[tuple(i)]) for i in where]
+    seen = "; ".join(f"`{place}` {_number(a)} for {_number(b)}" for place, a, b in pairs)
+    return f"is wrong at {len(where)} of {claim.size:,} coordinates: {seen}"
+  for axis in range(claim.ndim):
+    if claim.ndim > 1 and len(set(where[:, axis])) == 1:
+      index = ", ".join(str(where[0, axis]) if i == axis else ":" for i in range(claim.ndim))
+      return f"is wrong in `{name}[{index}]` alone, at {len(where):,} coordinates"
+  worst = np.unravel_index(np.argmax(gap), gap.shape)
+  return (
+    f"is wrong at {len(where):,} of {claim.size:,} coordinates; the worst is "
+    f"`{_coordinate(name, worst)}`: {_number(claim[worst])} for {_number(right[worst])}"
+  )
+
+
+def _coordinate(name: str, index: Iterable[Any]) -> str:
+  place = ", ".join(map(str, index))
+  return f"{name}[{place}]" if place else name
+
+
+def _number(value: Any) -> str:
+  return f"{value + 0:.6g}"  # + 0 makes a 0 of a -0

@@ -1,0 +1,185 @@
+"""What a check found, as plain data, and as a document to read.
+
+Made once, on the host, and never changed. Text and JSON carry all of it.
+"""
+
+import dataclasses
+import json
+from typing import Any
+
+import numpy as np
+
+from kinkopt.gradcheck._verdict import Verdict
+from kinkopt.render import Column, Document, Heading, Table, Text, Tone, to_text
+
+FORMAT = "kinkopt.gradient_report"
+VERSION = 1
+_TONES = {Verdict.HAPPY: Tone.GOOD, Verdict.OKAY: Tone.GOOD, Verdict.UNDECIDED: Tone.WARN}
+
+
+@dataclasses.dataclass(frozen=True)
+class LeafReport:
+  """What was found of one leaf's gradient."""
+
+  name: str
+  shape: tuple[int, ...]
+  dtype: str
+  verdict: Verdict
+  relative_error: float  # of the leaf's gradient, as far as it was seen; NaN: not known
+  power: float  # a relative error above this would have been seen; NaN: not known
+  norm: float  # of the gradient
+  detail: str = ""  # what the error looks like, and where
+
+
+@dataclasses.dataclass(frozen=True)
+class GradientReport:
+  """What `check_gradient` found.
+
+  Attributes:
+    leaves: one for each leaf that has a gradient, in the order of the tree.
+    skipped: names of the leaves that have none.
+    ties: winners that tie at the point with a margin that moves: the point is on a kink there, and
+      was judged beside it.
+    opaque: primitives that could not be seen into.
+    seed: the data of the random key, to replay the check.
+    evaluations: of the function, those for the gradient not counted.
+  """
+
+  leaves: tuple[LeafReport, ...]
+  skipped: tuple[str, ...] = ()
+  ties: tuple[str, ...] = ()
+  opaque: tuple[str, ...] = ()
+  seed: tuple[int, ...] = ()
+  evaluations: int = 0
+
+  @property
+  def verdict(self) -> Verdict:
+    """The worst of the leaves' verdicts."""
+    return max((leaf.verdict for leaf in self.leaves), key=_severity, default=Verdict.UNDECIDED)
+
+  @property
+  def ok(self) -> bool:
+    """Whether every leaf passed; what could not be decided did not."""
+    return all(leaf.verdict.is_pass for leaf in self.leaves) and bool(self.leaves)
+
+  def raise_if_wrong(self) -> None:
+    """Raises unless every leaf passed.
+
+    Raises:
+      AssertionError: with the whole report.
+    """
+    if not self.ok:
+      raise AssertionError(str(self))
+
+  def to_document(self) -> Document:
+    """Gives the report as a Document for the printers of `kinkopt.render`."""
+    worst_first = sorted(self.leaves, key=_badness, reverse=True)
+    rows = [
+      (x.name, _shape(x), x.relative_error, x.power, x.verdict.name.lower().replace("_", " "))
+      for x in worst_first
+    ]
+    columns = (
+      Column("leaf"),
+      Column("shape"),
+      Column("relative error", ".1e"),
+      Column("would have seen", ".1e"),
+      Column("verdict"),
+    )
+    tones = tuple(_TONES.get(leaf.verdict, Tone.BAD) for leaf in worst_first)
+    details = [
+      Text(f"`{leaf.name}`: the gradient {leaf.detail}.", Tone.BAD)
+      for leaf in worst_first
+      if leaf.detail
+    ]
+    return Document(
+      "Gradient check",
+      (
+        Text(self.verdict.value, _TONES.get(self.verdict, Tone.BAD)),
+        *details,
+        Table(columns, tuple(rows), tones=tones),
+        *self._remarks(),
+      ),
+    )
+
+  def _remarks(self) -> list[Heading | Text]:
+    remarks = []
+    if self.ties:
+      remarks.append(
+        f"The point is on a kink: {'; '.join(self.ties)}. There any gradient between the two sides "
+        "is a convention, so the gradient was judged beside the point."
+      )
+    if self.opaque:
+      remarks.append(
+        f"Run as they are, in their own precision, and not seen into: {'; '.join(self.opaque)}."
+      )
+    if self.skipped:
+      remarks.append(f"Without a gradient, and skipped: {', '.join(self.skipped)}.")
+    remarks.append(f"{self.evaluations:,} evaluations; seed {list(self.seed)}.")
+    return [Text(remark, Tone.FAINT) for remark in remarks]
+
+  def __str__(self) -> str:
+    return to_text(self.to_document(), width=100)
+
+  def to_json(self) -> str:
+    """Writes the report as JSON, with a name and a version of the format."""
+    fields = dataclasses.asdict(self)
+    fields["leaves"] = [{**leaf, "verdict": leaf["verdict"].name} for leaf in fields["leaves"]]
+    return json.dumps({"format": FORMAT, "version": VERSION, **_finite(fields)}, allow_nan=False)
+
+  @classmethod
+  def from_json(cls, text: str) -> "GradientReport":
+    """Reads a report that `to_json` wrote.
+
+    Raises:
+      ValueError: if it is no such report, or of a newer version.
+    """
+    read = json.loads(text)
+    if not isinstance(read, dict) or read.get("format") != FORMAT:
+      raise ValueError(
+        f"`from_json` reads what `to_json` wrote, an object with `format` {FORMAT!r}."
+      )
+    if read["version"] > VERSION:
+      raise ValueError(
+        f"`from_json` knows the format up to version {VERSION}, but this report is of version "
+        f"{read['version']}. Read it with a newer kinkopt."
+      )
+    leaves = tuple(_leaf(leaf) for leaf in read["leaves"])
+    names = ("skipped", "ties", "opaque", "seed")
+    lists = {name: tuple(read[name]) for name in names}
+    return cls(leaves, **lists, evaluations=read["evaluations"])
+
+
+def _shape(leaf: LeafReport) -> str:
+  return f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]"
+
+
+def _badness(leaf: LeafReport) -> tuple[int, float]:
+  return _severity(leaf.verdict), float(np.nan_to_num(leaf.relative_error))
+
+
+def _severity(verdict: Verdict) -> int:
+  """Ranks what is known to be wrong above what is not known."""
+  order = list(Verdict)
+  return -1 if verdict is Verdict.UNDECIDED else order.index(verdict) - verdict.is_pass * len(order)
+
+
+def _finite(value: Any) -> Any:
+  if isinstance(value, dict):
+    return {name: _finite(item) for name, item in value.items()}
+  if isinstance(value, list | tuple):
+    return [_finite(item) for item in value]
+  if isinstance(value, float) and not np.isfinite(value):
+    return {"float": str(value)}
+  return value
+
+
+def _leaf(read: dict[str, Any]) -> LeafReport:
+  known = {field.name for field in dataclasses.fields(LeafReport)}
+  fields: dict[str, Any] = {
+    name: float(value["float"]) if isinstance(value, dict) else value
+    for name, value in read.items()
+    if name in known
+  }
+  return LeafReport(
+    **(fields | {"shape": tuple(fields["shape"]), "verdict": Verdict[fields["verdict"]]})
+  )

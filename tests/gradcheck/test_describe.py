@@ -1,0 +1,42 @@
+"""Each known mistake is called by its name."""
+
+import numpy as np
+import pytest
+
+from kinkopt.gradcheck._describe import describe
+
+RIGHT = np.random.default_rng(0).normal(size=(5, 5))
+ROW = RIGHT.copy()
+ROW[2] *= 1.5
+COLUMN = RIGHT.copy()
+COLUMN[:, 1] += 1
+ONE = RIGHT.copy()
+ONE[3, 4] = 7
+MANY = RIGHT.copy()
+MANY[:2] += np.arange(10.0).reshape(2, 5) + 1
+COMPLEX = RIGHT + 1j * RIGHT.T
+
+CASES = {
+  "zero": (0 * RIGHT, RIGHT, "is 0 everywhere"),
+  "sign": (-RIGHT, RIGHT, "has the wrong sign"),
+  "two": (2 * RIGHT, RIGHT, "is the right one times 2"),
+  "batch": (32 * RIGHT, RIGHT, "is the right one times 32, an axis's length"),
+  "mean": (RIGHT / 32, RIGHT, "is the right one times 1/32, an axis's length"),
+  "percent": (1.01 * RIGHT, RIGHT, "is the right one times 1.01"),
+  "phase": (1j * COMPLEX, COMPLEX, "is the right one times 0+1j"),
+  "transpose": (RIGHT.T, RIGHT, "is the transpose of the right one"),
+  "conj": (COMPLEX.conj(), COMPLEX, "is the complex conjugate of the right one"),
+  "flip": (RIGHT[:, ::-1], RIGHT, "is the right one backwards along axis 1"),
+  "roll": (np.roll(RIGHT, 1, 0), RIGHT, "is the right one shifted by 1 along axis 0"),
+  "row": (ROW, RIGHT, "is wrong in `w[2, :]` alone, at 5 coordinates"),
+  "column": (COLUMN, RIGHT, "is wrong in `w[:, 1]` alone, at 5 coordinates"),
+  "one": (ONE, RIGHT, f"is wrong at 1 of 25 coordinates: `w[3, 4]` 7 for {RIGHT[3, 4]:.6g}"),
+  "many": (MANY, RIGHT, "is wrong at 10 of 25 coordinates; the worst is `w[1, 4]`"),
+  "scalar": (np.array(1.0), np.array(0.0), "is wrong at 1 of 1 coordinates: `w` 1 for 0"),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_mistake_is_named(name):
+  claim, right, words = CASES[name]
+  assert describe(claim, right, "w", {32, 5}).startswith(words)
