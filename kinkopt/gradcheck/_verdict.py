@@ -28,7 +28,9 @@ class Verdict(enum.Enum):
     "The relative error is NaN or infinite somewhere: there one of the two gradients is not "
     "finite, or the step was lost in rounding. This decides nothing."
   )
-  UNDECIDED = "Nothing was compared: the tree has no coordinates. This decides nothing."
+  UNDECIDED = (
+    "Nothing was compared, or too coarsely to tell right from wrong. This decides nothing."
+  )
 
   @property
   def is_pass(self) -> bool:

@@ -229,14 +229,14 @@ def test_the_report_reads_well():
     == """Gradient check
 ==============
 
-Nothing was compared: the tree has no coordinates. This decides nothing.
+The relative error is above 1e-2: the gradient is probably wrong.
 
 `['w']`: the gradient has the wrong sign.
 
 leaf   shape         relative error  would have seen  verdict
 ---------------------------------------------------------------
-['x']  float64[]                nan              nan  undecided
 ['w']  float32[2,3]         2.0e+00          3.0e-08  wrong
+['x']  float64[]                nan              nan  undecided
 ['b']  float32[3]           1.0e-10          3.0e-08  happy
 
 Run as they are, in their own precision, and not seen into: pure_callback (model.py:3).
