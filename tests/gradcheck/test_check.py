@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kinkopt.gradcheck import GradientReport, LeafReport, Verdict, check_gradient
+from kinkopt.gradcheck import GradientReport, LeafReport, Verdict, check_gradient, residuals
 from tests.gradcheck.test_residuals import ignores_its_cotangent, loss, network
 
 
@@ -36,10 +36,13 @@ def test_a_right_gradient_passes_on_two_evaluations_for_each_direction(dtype, x6
 
 def test_seeds_change_the_directions_and_no_verdict():
   args = network()
-  for seed in range(5):
+  errors = set()
+  for seed in range(2):
     report = check_gradient(loss, *args, key=jax.random.key(seed))
     assert report.ok
     assert report.seed == (0, seed)
+    errors.add(report.leaves[0].relative_error)
+  assert len(errors) == 2
 
 
 ON_KINKS = {
@@ -98,7 +101,7 @@ def test_an_error_of_1e_12_passes():
   assert check_gradient(loss, *network(jnp.float64), gradient=changed(change)).ok
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_one_wrong_coordinate_is_named(seed):
   def change(gradient):
     gradient["hidden"]["w"] = gradient["hidden"]["w"].at[4, 7].multiply(-1)
@@ -111,15 +114,14 @@ def test_one_wrong_coordinate_is_named(seed):
 
 
 def test_two_equal_errors_do_not_cancel():
-  def change(gradient):
-    gradient["out"]["b"] = gradient["out"]["b"].at[1].add(0.1).at[2].add(0.1)
-    return gradient
-
-  for seed in range(8):
-    report = check_gradient(
-      loss, *network(), gradient=changed(change), key=jax.random.key(seed), probes=1
-    )
-    assert list(failing(report)) == ["['out']['b']"]
+  """With directions of signs alone they would in half of all draws."""
+  error = jnp.array([0.1, 0.1, 0.0])
+  fun = lambda x: jnp.sum(x**2)  # noqa: E731
+  run = jax.jit(
+    lambda key: residuals(fun, jnp.ones(3), key=key, gradient=lambda x: 2 * x + error, probes=50)
+  )
+  found = run(jax.random.key(0))
+  assert np.abs(found.claim - found.estimate).min() > 1e-4
 
 
 def rule(derivative):
