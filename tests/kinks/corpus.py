@@ -7,7 +7,6 @@ the difference of what is evaluated is not the derivative that JAX takes, each w
 
 import contextlib
 import dataclasses
-import functools
 import importlib
 import itertools
 import pkgutil
@@ -105,22 +104,16 @@ def members() -> list[Member]:
   return list(itertools.chain.from_iterable(module.MEMBERS for module in loaded))
 
 
-def _drawn(draw: Callable[..., jax.Array], key: jax.Array, like: Any) -> Any:
-  """Draws a number for each of a tree's: its real and its imaginary part."""
-  leaves, tree = jax.tree.flatten(like)
-  keys = jax.random.split(key, max(len(leaves), 1))
-  return tree.unflatten([_leaf(draw, k, leaf) for k, leaf in zip(keys, leaves)])
+def _drawn(draw: Callable[[tuple[int, ...]], np.ndarray], like: Any) -> Any:
+  """Draws numbers in the shapes of a tree: real and imaginary parts, and 0 for integers."""
 
+  def leaf(shape: Any) -> np.ndarray:
+    if not jnp.issubdtype(shape.dtype, jnp.inexact):
+      return np.zeros(())
+    is_complex = jnp.issubdtype(shape.dtype, jnp.complexfloating)
+    return draw(shape.shape) + 1j * draw(shape.shape) if is_complex else draw(shape.shape)
 
-def _leaf(draw: Callable[..., jax.Array], key: jax.Array, leaf: Any) -> Any:
-  if not jnp.issubdtype(leaf.dtype, jnp.inexact):
-    return np.zeros(leaf.shape, jax.dtypes.float0)
-  numbers = draw(key, (2, *leaf.shape), jnp.float64)
-  is_complex = jnp.issubdtype(leaf.dtype, jnp.complexfloating)
-  return jax.lax.complex(*numbers) if is_complex else numbers[0]
-
-
-_signs = functools.partial(_drawn, jax.random.rademacher)
+  return jax.tree.map(leaf, like)
 
 
 def _product(a: Any, b: Any) -> jax.Array:
@@ -140,27 +133,38 @@ def _wide(leaf: Any) -> Any:
   return leaf.astype(jnp.complex128 if is_complex else jnp.float64)
 
 
+def _is_moved(leaf: Any) -> bool:
+  return jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
 def _along(x: Any, h: Any, direction: Any) -> Any:
-  return jax.tree.map(lambda a, v: a if v.dtype == jax.dtypes.float0 else a + h * v, x, direction)
+  return jax.tree.map(lambda a, v: a + h * v if _is_moved(a) else a, x, direction)
+
+
+def _tangent(x: Any, direction: Any) -> Any:
+  float0 = jax.dtypes.float0
+  return jax.tree.map(lambda a, v: v if _is_moved(a) else np.zeros(a.shape, float0), x, direction)
 
 
 def _program(member: Member) -> Callable[..., Any]:
-  """Writes the measurement of a member: of (key, its arguments), in the program's own dtypes."""
+  """Writes the measurement of a member, in the program's own dtypes.
+
+  It is of the member's arguments, a weight for each number of its results, and the directions.
+  """
   argnums = (member.argnums,) if isinstance(member.argnums, int) else member.argnums
 
-  def run(key: jax.Array, args: tuple[Any, ...]) -> Any:
+  def run(args: tuple[Any, ...], cotangent: Any, directions: Any) -> Any:
     frozen = freeze(member.fun, *args, argnums=argnums)
     replay = in_float64(member.fun, like=args, argnums=argnums)
     with jax.enable_x64(True):
       point = jax.tree.map(_wide, tuple(args[i] for i in argnums))
-      cotangent = _drawn(jax.random.normal, key, jax.eval_shape(frozen, *point))
 
       def evaluated(moved: Any) -> Any:
         given = dict(zip(argnums, moved))
         return _product(cotangent, replay(*(given.get(i, a) for i, a in enumerate(args))))
 
       def probe(which: Any) -> Any:
-        direction = _signs(jax.random.fold_in(key, which[1].astype(int)), point)
+        direction = jax.tree.map(lambda v: v[which[1].astype(int)], directions)
         return _product(cotangent, frozen(*_along(point, which[0], direction)))
 
       steps = np.array([[s * 2.0**-k for s in (1, -1)] for k in HALVINGS])
@@ -168,13 +172,13 @@ def _program(member: Member) -> Callable[..., Any]:
       rows = np.concatenate([np.zeros((1, 2)), grid.reshape(-1, 2)])  # the point itself comes first
       start, *probes = jnp.split(jax.lax.map(probe, jnp.asarray(rows)), [1])
       probes = probes[0].reshape(grid.shape[:-1])
-      directions = [_signs(jax.random.fold_in(key, i), point) for i in range(DIRECTIONS)]
+      ways = [jax.tree.map(lambda v, i=i: v[i], directions) for i in range(DIRECTIONS)]
       if member.is_forward:
-        rates = [jax.jvp(evaluated, (point,), (v,))[1] for v in directions]
+        rates = [jax.jvp(evaluated, (point,), (_tangent(point, v),))[1] for v in ways]
         value, size = evaluated(point), jnp.abs(jnp.stack(rates))
       else:
         value, gradient = jax.value_and_grad(evaluated, allow_int=True)(point)
-        rates = [_product(v, gradient) for v in directions]
+        rates = [_product(v, gradient) for v in ways]
         size = jnp.sqrt(_product(jax.tree.map(jnp.conj, gradient), gradient)) * jnp.ones(DIRECTIONS)
       return probes, jnp.stack(rates), size, value, start[0]
 
@@ -188,14 +192,25 @@ def measure(member: Member, keys: Sequence[jax.Array]) -> list[Measured]:
   once.
   """
   found = []
+  random = np.random.default_rng(0)
+  argnums = (member.argnums,) if isinstance(member.argnums, int) else member.argnums
   with member.mode():
     drawn = [member.arguments(key) for key in keys]
-    traced = jax.jit(_program(member)).trace(keys[0], drawn[0])
+    weights = _drawn(random.standard_normal, jax.eval_shape(member.fun, *drawn[0]))
+    moved = tuple(drawn[0][i] for i in argnums)
+    ways = [
+      _drawn(lambda shape: random.choice([-1.0, 1.0], shape), moved) for _ in range(DIRECTIONS)
+    ]
+    given = weights, jax.tree.map(lambda *v: np.stack(v), *ways)
+  with jax.enable_x64(True):
+    given = jax.tree.map(jnp.asarray, given)
+  with member.mode():
+    traced = jax.jit(_program(member)).trace(drawn[0], *given)
   # JAX lowers some special functions of float64 only where 64 bits are on.
   with jax.enable_x64(True):
     compiled = traced.lower().compile(_HASTE)
-  for key, args in zip(keys, drawn):
-    probes, rates, size, value, start = compiled(key, args)
+  for args in drawn:
+    probes, rates, size, value, start = compiled(args, *given)
     for i in range(DIRECTIONS):
       estimate = extrapolated(np.asarray(probes[i]))
       scale = float(max(size[i], abs(rates[i])))
