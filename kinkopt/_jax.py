@@ -16,6 +16,7 @@ from jax.extend.core import ClosedJaxpr, Literal
 
 __all__ = [
   "ClosedJaxpr",
+  "Function",
   "JvpRule",
   "Literal",
   "Place",
@@ -24,6 +25,7 @@ __all__ = [
   "bind",
   "closed",
   "expanded",
+  "function",
   "is_library",
   "jvp_rule",
   "name",
@@ -221,6 +223,24 @@ def is_library(program: Any) -> bool:
   written = getattr(owner.debug_info, "func_src_info", None) or ""
   file = written.rpartition(" at ")[2].rpartition(":")[0]
   return not file or file.startswith(_OURS) or bool(_LIBRARIES.search(file))
+
+
+class Function(NamedTuple):
+  """A function of the user's: its name, where it is defined, and what its arguments are called."""
+
+  name: str
+  file: str
+  line: int
+  arguments: tuple[str, ...]
+
+
+def function(program: Any) -> Function:
+  """Says whose body a program is."""
+  info = closed(program)[0].debug_info
+  written, _, line = (info.func_src_info or "").rpartition(":")
+  file = written.rpartition(" at ")[2]
+  names = tuple(name or f"argument {i}" for i, name in enumerate(info.arg_names or ()))
+  return Function(info.func_name or "", file, int(line) if line.isdigit() else 0, names)
 
 
 def name_stack(eqn: Any) -> str:

@@ -31,6 +31,7 @@ _ROUNDINGS = 64
 _NOTHING = 1e-7
 # Above this relative error the notes would call nothing okay.
 _BLIND = 1e-4
+_WRONG = (Verdict.TOO_HIGH, Verdict.UNCOMFORTABLE, Verdict.WRONG)
 
 
 def check_gradient(
@@ -62,7 +63,8 @@ def check_gradient(
       there is wrong.
 
   Returns:
-    A `GradientReport`: print it, ask for its `ok`, or let `raise_if_wrong()` raise. A leaf passes
+    A `GradientReport`: print it, ask for its `ok`, or let `raise_if_wrong()` raise. Where JAX's own
+    derivative is wrong it names the custom rules that are to blame, with their lines. A leaf passes
     if no error was seen above the bound of the differences, and says which error would have been
     seen.
 
@@ -104,7 +106,9 @@ def check_gradient(
   leaves = _judged(check, args, probes)
   seed = tuple(np.asarray(jax.random.key_data(key)).ravel().tolist())
   skipped = _skipped(args, argnums)
-  return GradientReport(leaves, skipped, ties, check.opaque, seed, check.evaluations)
+  is_wrong = any(leaf.verdict in _WRONG for leaf in leaves)
+  blamed = check.blame(args) if is_wrong and gradient is None else ()
+  return GradientReport(leaves, skipped, blamed, ties, check.opaque, seed, check.evaluations)
 
 
 def _judged(check: Stages, args: tuple[PyTree, ...], probes: int) -> tuple[LeafReport, ...]:
@@ -187,8 +191,7 @@ def _details(
     for i, (kind, _, _) in enumerate(found)
     if kind is Verdict.NOT_FINITE
   }
-  is_wrong = (Verdict.TOO_HIGH, Verdict.UNCOMFORTABLE, Verdict.WRONG)
-  numbers = [i for i, (kind, _, _) in enumerate(found) if kind in is_wrong]
+  numbers = [i for i, (kind, _, _) in enumerate(found) if kind in _WRONG]
   right = check.right_gradient(args, probes, numbers) if numbers else None
   if right is not None:
     lengths = {n for leaf in jax.tree.leaves(args) for n in np.shape(leaf)}

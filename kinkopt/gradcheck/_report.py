@@ -38,6 +38,7 @@ class GradientReport:
   Attributes:
     leaves: one for each leaf that has a gradient, in the order of the tree.
     skipped: names of the leaves that have none.
+    blame: custom rules that are not the derivative of their function, a sentence each.
     ties: winners that tie at the point with a margin that moves: the point is on a kink there, and
       was judged beside it.
     opaque: primitives that could not be seen into.
@@ -47,6 +48,7 @@ class GradientReport:
 
   leaves: tuple[LeafReport, ...]
   skipped: tuple[str, ...] = ()
+  blame: tuple[str, ...] = ()
   ties: tuple[str, ...] = ()
   opaque: tuple[str, ...] = ()
   seed: tuple[int, ...] = ()
@@ -96,6 +98,7 @@ class GradientReport:
       (
         Text(self.verdict.value, _TONES.get(self.verdict, Tone.BAD)),
         *details,
+        *(Text(f"{sentence[0].upper()}{sentence[1:]}.", Tone.BAD) for sentence in self.blame),
         Table(columns, tuple(rows), tones=tones),
         *self._remarks(),
       ),
@@ -144,8 +147,8 @@ class GradientReport:
         f"{read['version']}. Read it with a newer kinkopt."
       )
     leaves = tuple(_leaf(leaf) for leaf in read["leaves"])
-    names = ("skipped", "ties", "opaque", "seed")
-    lists = {name: tuple(read[name]) for name in names}
+    names = ("skipped", "blame", "ties", "opaque", "seed")
+    lists = {name: tuple(read.get(name, ())) for name in names}
     return cls(leaves, **lists, evaluations=read["evaluations"])
 
 

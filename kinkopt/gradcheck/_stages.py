@@ -8,11 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from kinkopt._typing import PyTree
+from kinkopt.gradcheck._blame import blame
 from kinkopt.gradcheck._probes import Point, norm
 from kinkopt.gradcheck._residuals import climb, look, prepare
 
 # The first look: one pair of values, near the best step of a centered difference in float64.
 _FIRST = 2.0**-18
+# A rule that is off by less, relative to its derivative, is not blamed: both sides are rounded.
+_UNBLAMED = 1e-7
 
 
 class Stages:
@@ -97,3 +100,8 @@ class Stages:
       return jax.tree.map(np.array, jax.jit(run)(args))
     except (ValueError, NotImplementedError):  # a loop that JAX does not differentiate backwards
       return None
+
+  def blame(self, args: tuple[PyTree, ...]) -> tuple[str, ...]:
+    """Names the custom rules that are wrong by themselves."""
+    numbers = [self.argnums] if isinstance(self.argnums, int) else list(self.argnums)
+    return blame(self.fun, args, numbers, self.key, _UNBLAMED)

@@ -149,13 +149,18 @@ RULES = {
 def test_a_wrong_rule_is_described_by_what_it_does(name):
   derivative, words = RULES[name]
   x = jnp.array([-0.4, 0.3, 1.1])
-  (detail,) = failing(check_gradient(rule(derivative), x)).values()
+  report = check_gradient(rule(derivative), x)
+  (detail,) = failing(report).values()
   assert words in detail
+  (sentence,) = report.blame
+  assert "the rule of `function` (test_check.py:" in sentence
   assert check_gradient(rule(lambda x, ct: ct * slope(x)), x).ok
 
 
 def test_a_rule_that_ignores_its_cotangent_fails():
-  assert not check_gradient(ignores_its_cotangent, jnp.arange(1.0, 4.0)).ok
+  report = check_gradient(ignores_its_cotangent, jnp.arange(1.0, 4.0))
+  assert not report.ok
+  assert "the rule of `ignores_its_cotangent` (test_residuals.py:" in report.blame[0]
 
 
 def test_a_stray_stop_gradient_is_wrong_when_seen_through():
@@ -219,6 +224,7 @@ REPORT = GradientReport(
     LeafReport("['x']", (), "float64", Verdict.UNDECIDED, np.nan, np.nan, 1.0),
   ),
   skipped=("['n']",),
+  blame=("the rule of `f` (model.py:3) is not its derivative in `x`: off by 2.0e+00",),
   opaque=("pure_callback (model.py:3)",),
   seed=(0, 7),
   evaluations=92,
@@ -234,6 +240,8 @@ def test_the_report_reads_well():
 The relative error is above 1e-2: the gradient is probably wrong.
 
 `['w']`: the gradient has the wrong sign.
+
+The rule of `f` (model.py:3) is not its derivative in `x`: off by 2.0e+00.
 
 leaf   shape         relative error  would have seen  verdict
 ---------------------------------------------------------------

@@ -1,0 +1,94 @@
+"""The rule that is wrong is named, with its line and argument, and no other."""
+
+import jax
+import jax.numpy as jnp
+import pytest
+
+from kinkopt.gradcheck._blame import blame
+
+KEY = jax.random.key(0)
+
+
+@jax.custom_vjp
+def softplus(x, scale):
+  return jnp.log1p(jnp.exp(x)) * scale
+
+
+softplus.defvjp(
+  lambda x, scale: (softplus(x, scale), (x, scale)),
+  lambda r, ct: (-ct * jax.nn.sigmoid(r[0]) * r[1], ct * jnp.log1p(jnp.exp(r[0]))),
+)
+
+
+@jax.custom_jvp
+def sine(x):
+  return jnp.sin(x)
+
+
+sine.defjvp(lambda p, t: (sine(*p), jnp.cos(p[0]) * t[0]))
+
+
+@jax.custom_jvp
+def too_steep(x):
+  return jnp.sin(x)
+
+
+too_steep.defjvp(lambda p, t: (too_steep(*p), 1.5 * jnp.cos(p[0]) * t[0]))
+
+
+def iterated(factor):
+  @jax.custom_vjp
+  def loop(x):
+    start = x, 0
+    return jax.lax.while_loop(lambda s: s[1] < 2, lambda s: (jnp.sin(s[0]), s[1] + 1), start)[0]
+
+  loop.defvjp(
+    lambda x: (loop(x), x), lambda x, ct: (factor * ct * jnp.cos(jnp.sin(x)) * jnp.cos(x),)
+  )
+  return loop
+
+
+def named(fun, *args):
+  return blame(fun, args, range(len(args)), KEY, 1e-7)
+
+
+X = jnp.array([0.3, 1.2, -0.4], jnp.float32)
+PLACES = {
+  "alone": softplus,
+  "under jit": jax.jit(softplus),
+  "under vmap": jax.vmap(softplus),
+  "in a scan": lambda x, s: jax.lax.scan(lambda c, _: (softplus(c, s), None), x, None, length=3)[0],
+  "in a branch": lambda x, s: jax.lax.cond(x[0] > 0, softplus, lambda x, s: x * s, x, s),
+  "in a while": lambda x, s: jax.lax.fori_loop(0, jnp.int32(2), lambda _, c: softplus(c, s), x),
+  "in checkpoint": jax.checkpoint(softplus),
+  "in a right rule": lambda x, s: sine(softplus(sine(x), s)),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_it_is_found_where_it_stands(place):
+  (sentence,) = named(PLACES[place], X, X + 2)
+  line = softplus.fun.__code__.co_firstlineno
+  where = f"the rule of `softplus` (test_blame.py:{line}) is not its derivative in argument 0"
+  assert sentence.startswith(where)
+
+
+def test_the_argument_is_called_by_its_name_where_jax_knows_it():
+  (sentence,) = named(lambda x: sine(too_steep(x)), X)
+  assert "`too_steep`" in sentence
+  assert sentence.endswith("in `x`: off by 3.3e-01")
+
+
+def test_several_are_named_in_the_order_of_the_program():
+  found = named(lambda x: softplus(too_steep(x), x), X)
+  assert ["too_steep" in sentence for sentence in found] == [True, False]
+
+
+@pytest.mark.parametrize("fun", [sine, jax.nn.relu, jax.nn.softplus, jnp.sin, iterated(1.0)])
+def test_nobody_is_blamed_for_a_right_rule(fun):
+  assert named(fun, X) == ()
+
+
+def test_a_rule_for_a_loop_is_judged_forwards():
+  (sentence,) = named(iterated(1.5), X)
+  assert "`loop`" in sentence
