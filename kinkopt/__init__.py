@@ -11,5 +11,8 @@ from kinkopt._version import __version__
 
 if TYPE_CHECKING:
   from kinkopt import gradcheck, kinks, monitor, newton, rules, schedules
+  from kinkopt.gradcheck import check_gradient
 
-__all__ = ["__version__", "gradcheck", "kinks", "monitor", "newton", "rules", "schedules"]
+__all__ = [
+  "__version__", "check_gradient", "gradcheck", "kinks", "monitor", "newton", "rules", "schedules",
+]  # fmt: skip

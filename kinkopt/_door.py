@@ -5,16 +5,20 @@ asks for the version does not pay for the rest.
 """
 
 import importlib
-from types import ModuleType
+from typing import Any
 
 WINGS = ("gradcheck", "kinks", "monitor", "newton", "rules", "schedules")
+# What is used most, and the wing that it belongs to.
+VERBS = {"check_gradient": "gradcheck"}
 
 
-def __getattr__(name: str) -> ModuleType:
+def __getattr__(name: str) -> Any:
   if name in WINGS:
     return importlib.import_module(f"kinkopt.{name}")
+  if name in VERBS:
+    return getattr(importlib.import_module(f"kinkopt.{VERBS[name]}"), name)
   raise AttributeError(f"module 'kinkopt' has no attribute {name!r}")
 
 
 def __dir__() -> list[str]:
-  return ["__version__", *WINGS]
+  return ["__version__", *WINGS, *VERBS]

@@ -15,6 +15,7 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal
 
 __all__ = [
+  "RULES",
   "ClosedJaxpr",
   "Function",
   "JvpRule",
@@ -24,8 +25,11 @@ __all__ = [
   "VjpRule",
   "bind",
   "closed",
+  "cut",
+  "depends",
   "expanded",
   "function",
+  "has_programs",
   "is_library",
   "jvp_rule",
   "name",
@@ -86,6 +90,28 @@ def scan_lengths(eqn: Any) -> tuple[int, int]:
   # From JAX 0.12 on, a tree of the operands says so.
   constants, carried, _ = eqn.params["ft_in"].update(range(len(eqn.invars))).unpack()
   return len(list(constants)), len(list(carried))
+
+
+RULES = (
+  "custom_jvp_call",
+  "custom_vjp_call",
+)  # the primitives that bring a derivative of their own
+
+
+def depends(program: Any, moves: Sequence[bool]) -> bool:
+  """Whether any result of a program depends on those of its operands that move."""
+  jaxpr, _ = closed(program)
+  reached = {var for var, flag in zip(jaxpr.invars, moves, strict=True) if flag}
+  for eqn in jaxpr.eqns:
+    if any(not isinstance(atom, Literal) and atom in reached for atom in eqn.invars):
+      reached.update(eqn.outvars)
+  return any(not isinstance(atom, Literal) and atom in reached for atom in jaxpr.outvars)
+
+
+def has_programs(eqn: Any) -> bool:
+  """Whether an equation holds programs, as calls, branches and loops do."""
+  held = [p if isinstance(p, tuple | list) else (p,) for p in eqn.params.values()]
+  return any(hasattr(x, "eqns") or hasattr(x, "jaxpr") for group in held for x in group)
 
 
 class JvpRule(NamedTuple):
@@ -212,6 +238,19 @@ def place(eqn: Any) -> Place | None:
   frames = [frame for frame in frames if not frame[0].startswith(_OURS)]
   own = [frame for frame in frames if not _LIBRARIES.search(frame[0])]
   return Place(*(own or frames)[0]) if frames else None
+
+
+def cut(eqn: Any) -> Place | None:
+  """Finds the user's line that calls `stop_gradient`; None for the calls that libraries make."""
+  traceback = eqn.source_info.traceback
+  frames = list(traceback.frames) if traceback else []
+  names = [frame.function_name for frame in frames]
+  callers = frames[names.index("stop_gradient") + 1 :] if "stop_gradient" in names else []
+  if not callers or callers[0].file_name.startswith(_OURS):
+    return None
+  if _LIBRARIES.search(callers[0].file_name):
+    return None
+  return Place(callers[0].file_name, callers[0].line_num)
 
 
 def is_library(program: Any) -> bool:

@@ -58,6 +58,11 @@ def test_a_public_function_has_an_example_that_shows_a_result(function):
   assert [example for example in examples if example.want]
 
 
+def _words(text: str) -> list[str]:
+  """Splits what was printed, without the digits of what rounding alone decides."""
+  return re.sub(r"\b\d\.\de-(09|[1-9]\d)\b", "tiny", text).split()
+
+
 def test_examples_of_the_readme_print_what_it_shows():
   blocks = re.findall(r"^```(\w*)\n(.*?)^```", README.read_text(), re.DOTALL | re.MULTILINE)
   namespace: dict[str, object] = {}
@@ -71,6 +76,6 @@ def test_examples_of_the_readme_print_what_it_shows():
     # The block without a language that follows code is what the code prints.
     if printed.getvalue():
       assert next_language == ""
-      assert printed.getvalue().split() == shown.split()
+      assert _words(printed.getvalue()) == _words(shown)
     count += 1
   assert count >= 4

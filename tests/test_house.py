@@ -24,7 +24,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 # Files at the top whose names begin with an underscore are ground, too.
 GROUND = {"render", "data"}
 WINGS = {"kinks", "gradcheck", "rules", "schedules", "newton", "monitor"}
-ROOF = {"cli", "testing", "__main__"}
+ROOF = {"cli", "testing", "_pytest", "__main__"}
 ALLOWED_BETWEEN_WINGS = {("gradcheck", "kinks")}
 
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -156,7 +156,7 @@ def test_third_party_imports_are_declared_and_optional_ones_stay_behind_their_ex
       assert top in declared | {"kinkopt"} | sys.stdlib_module_names, (
         f"line {node.lineno}: {module}"
       )
-      is_free = id(node) not in deferred or _unit(_module_name(path)) == "cli"
+      is_free = id(node) not in deferred or _unit(_module_name(path)) in {"cli", "_pytest"}
       assert is_free, f"line {node.lineno}: {module} is imported inside a function"
 
 

@@ -5,9 +5,10 @@ derivative of what it evaluates are taken at the operands that it really has the
 branches too.
 """
 
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,11 +17,10 @@ from kinkopt import _jax
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._directions import direction
 from kinkopt.gradcheck._probes import norm, product
+from kinkopt.kinks import freeze, sites
 from kinkopt.kinks._interpreter import Lanes, is_active, is_inexact, lane, replaying
 from kinkopt.kinks._program import write_program
 from kinkopt.kinks._replay import Replay
-
-_RULES = ("custom_jvp_call", "custom_vjp_call")
 
 
 @jax.tree_util.register_dataclass
@@ -28,7 +28,7 @@ _RULES = ("custom_jvp_call", "custom_vjp_call")
 class _Gap:
   """For each operand that moves, how far the rule is off: relative, and at its worst turn."""
 
-  errors: jax.Array
+  errors: jax.Array  # [orders, operands]
 
   def empty(self) -> "_Gap":
     return _Gap(jnp.zeros_like(self.errors))
@@ -40,64 +40,140 @@ class _Gap:
     return _Gap(jnp.where(holds, self.errors, 0))
 
 
+class _Rule(NamedTuple):
+  """A rule that was judged, and what its operands that move are called."""
+
+  name: str
+  file: str
+  line: int
+  operands: tuple[str, ...]
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Blame:
+  """How far each custom rule is off, in the order of the program."""
+
+  errors: list[jax.Array]  # for each rule [orders, operands], relative
+  rules: tuple[_Rule, ...] = dataclasses.field(metadata={"static": True})
+
+  def sentences(self, slack: float) -> tuple[str, ...]:
+    """Names the rules that are off by more than `slack`, each in a sentence without its stop."""
+    beginnings = (
+      "the rule of {} is not its derivative",
+      "the derivative of the rule of {} is wrong",
+    )
+    told = {}
+    for rule, errors in zip(self.rules, self.errors):
+      who = f"`{rule.name}` ({rule.file.rpartition('/')[2]}:{rule.line})"
+      for words, row in zip(beginnings, errors):
+        for operand, error in zip(rule.operands, row):
+          if float(error) > slack:
+            sentence = f"{words.format(who)} in {operand}"
+            told[sentence] = max(told.get(sentence, 0.0), float(error))
+    return tuple(f"{sentence}: off by {error:.1e}" for sentence, error in told.items())
+
+
 class _Judge(Replay):
   """Runs what is evaluated, and judges the user's rules on the way."""
 
-  def __init__(self, key: jax.Array):
+  def __init__(self, key: jax.Array, order: int, intended: Sequence[str], is_on_kink: bool):
     super().__init__(float64=True, keeps_rules=False)
-    self.key = key
-    self.names: dict[Any, list[str]] = {}  # of the operands that move, of each rule
+    self.key, self.order, self.intended = key, order, tuple(intended)
+    self.is_on_kink = is_on_kink
+    self.rules: dict[Any, _Rule] = {}
 
   def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
-    if eqn.primitive.name in _RULES and any(map(is_active, values)):
-      owner = _jax.function(eqn.params["call_jaxpr"])
-      if not _jax.is_library(eqn.params["call_jaxpr"]):
-        self._judge(owner, eqn, values)
+    if eqn.primitive.name in _jax.RULES and any(map(is_active, values)):
+      program = eqn.params["call_jaxpr"]
+      if not _jax.is_library(program) and _jax.function(program).name not in self.intended:
+        # Of what JAX cannot differentiate but by its rule nothing is known.
+        with contextlib.suppress(ValueError, NotImplementedError):
+          self._judge(_jax.function(program), eqn, values)
     return super()._run_equation(eqn, values)
 
-  def _judge(self, owner: Any, eqn: Any, values: list[Any]) -> None:
+  def _judge(self, owner: _jax.Function, eqn: Any, values: list[Any]) -> None:
     moved = [i for i, v in enumerate(values) if is_active(v) and is_inexact(lane(v, 0))]
-    start = eqn.params.get("num_consts", 0)
     point = [lane(values[i], 0) for i in moved]
-
-    def run(keeps_rules: bool) -> Callable[[list[Any]], list[Any]]:
-      def evaluate(operands: list[Any]) -> list[Any]:
-        inner = Replay(True, self.through_stop_gradient, keeps_rules)
-        inner.is_x64 = self.is_x64
-        entered = list(values)
-        for i, operand in zip(moved, operands):
-          entered[i] = Lanes((operand,))
-        with replaying(float64=True):
-          results = inner._run_equation(eqn, entered)
-        return [r for r in (lane(v, 0) for v in results) if is_inexact(r)]
-
-      return evaluate
-
+    by_rule, bare = (self._run_with(eqn, values, moved, keeps) for keeps in (True, False))
     keys = jax.random.split(self.key, len(moved) + 1)
-    outputs, pullback = jax.vjp(run(keeps_rules=True), point)
+    outputs, pullback = jax.vjp(by_rule, point)
     weights = [direction(jax.random.fold_in(keys[0], i), out) for i, out in enumerate(outputs)]
     (claims,) = pullback(weights)
-    errors = []
-    for i, key in enumerate(keys[1:]):
-      way = [direction(key, x) if i == j else jnp.zeros_like(x) for j, x in enumerate(point)]
+    ways = [direction(key, x) for key, x in zip(keys[1:], point)]
+    rights = []
+    for i in range(len(moved)):
+      way = [v if i == j else jnp.zeros_like(v) for j, v in enumerate(ways)]
+      if self.is_on_kink:
+        rights.append(_between_sides(bare, point, way, weights, product(claims[i], ways[i])))
+        continue
       # Forward, since what a rule replaces may be a loop that has no other derivative.
-      rates = jax.jvp(run(keeps_rules=False), (point,), (way,))[1]
-      right = sum(map(product, weights, rates), jnp.float64(0))
-      claim = product(claims[i], way[i])
-      gap = jnp.abs(claim - right)
-      # A direction along which nearly nothing happens would make much of rounding.
-      least = 1e-3 * norm(claims[i])
-      size = jnp.maximum(jnp.maximum(jnp.abs(claim), jnp.abs(right)), least)
-      errors.append(jnp.where(gap > 0, gap / size, 0.0))
+      rates = jax.jvp(bare, (point,), (way,))[1]
+      rights.append(sum(map(product, weights, rates), jnp.float64(0)))
+    errors = [[_off(claim, product(claim, v), r) for claim, v, r in zip(claims, ways, rights)]]
+    if self.order == 2:
+      seconds = [
+        jax.jvp(lambda x, run=run: jax.vjp(run, x)[1](weights)[0], (point,), (ways,))[1]
+        for run in (by_rule, bare)
+      ]
+      errors.append([_off(c, product(c, v), product(r, v)) for c, r, v in zip(*seconds, ways)])
     units = jax.ShapeDtypeStruct((len(moved),), jnp.float64)
     site = dataclasses.replace(
       self.site(owner.name, units), file=owner.file, line=owner.line, path=self._path
     )
-    self.names[site] = [_called(owner.arguments, i - start) for i in moved]
-    self.merge(site, _Gap(jnp.stack(errors)))
+    start = eqn.params.get("num_consts", 0)
+    operands = tuple(_called(owner.arguments, i - start) for i in moved)
+    self.rules[site] = _Rule(owner.name, owner.file, owner.line, operands)
+    self.merge(site, _Gap(jnp.stack(list(map(jnp.stack, errors)))))
+
+  def _run_with(
+    self, eqn: Any, values: list[Any], moved: Sequence[int], keeps_rules: bool
+  ) -> Callable[[list[Any]], list[Any]]:
+    def evaluate(operands: list[Any]) -> list[Any]:
+      inner = Replay(True, self.through_stop_gradient, keeps_rules)
+      inner.is_x64, inner.intended = self.is_x64, self.intended
+      entered = list(values)
+      for i, operand in zip(moved, operands):
+        entered[i] = Lanes((operand,))
+      with replaying(float64=True):
+        results = inner._run_equation(eqn, entered)
+      return [r for r in (lane(v, 0) for v in results) if is_inexact(r)]
+
+    return evaluate
 
   def alone(self) -> Replay:
     return Replay.within(self)
+
+
+def _off(claims: jax.Array, claim: jax.Array, right: jax.Array) -> jax.Array:
+  """Gives the relative error of a claim along a direction."""
+  gap = jnp.abs(claim - right)
+  # A direction along which nearly nothing happens would make much of rounding.
+  size = jnp.maximum(jnp.maximum(jnp.abs(claim), jnp.abs(right)), 1e-3 * norm(claims))
+  return jnp.where(gap > 0, gap / size, 0.0)
+
+
+def _between_sides(
+  fun: Callable[[list[Any]], list[Any]],
+  point: list[Any],
+  way: list[Any],
+  weights: list[jax.Array],
+  claim: jax.Array,
+) -> jax.Array:
+  """Gives the derivative along a direction that is nearest to a claim, on a kink.
+
+  With one winner that ties, what lies between the two one-sided derivatives is a convention. With
+  more of them, it depends on each what the conventions add up to, and any claim is let pass.
+  """
+  ties = sum((s.moving_ties for s in sites(fun, point, toward=way)), jnp.int32(0))
+  sides = []
+  for sign in (1, -1):
+    toward = [sign * v for v in way]
+    frozen = freeze(fun, point, toward=toward)
+    rates = jax.jvp(lambda *moved, f=frozen: f(list(moved)), tuple(point), tuple(toward))[1]
+    sides.append(sign * sum(map(product, weights, rates), jnp.float64(0)))
+  nearest = jnp.clip(claim, jnp.minimum(*sides), jnp.maximum(*sides))
+  return jnp.where(ties > 1, claim, nearest)
 
 
 def _called(names: Sequence[str], number: int) -> str:
@@ -106,40 +182,30 @@ def _called(names: Sequence[str], number: int) -> str:
   return f"`{names[number]}`" if number < len(names) else f"argument {number}"
 
 
-def blame(
+def find_blame(
   fun: Callable[..., PyTree],
   args: tuple[PyTree, ...],
   argnums: Sequence[int],
   key: jax.Array,
-  slack: float,
-) -> tuple[str, ...]:
-  """Names the custom rules that are not the derivative of their function.
+  order: int = 1,
+  intended: Sequence[str] = (),
+  is_on_kink: bool = False,
+) -> Blame:
+  """Holds each of the user's custom rules against the function that it belongs to.
 
   Args:
     fun: the function that they stand in.
     args: the point.
     argnums: the arguments that move.
     key: decides directions and weights.
-    slack: the relative error that is let pass.
-
-  Returns:
-    For each a sentence without its stop, in the order of the program.
+    order: 2: whether the rule can be differentiated once more is asked as well.
+    intended: names of functions that are left alone.
+    is_on_kink: whether winners tie at the point: then a rule may be any convention between the two
+      sides.
   """
-  judge = _Judge(key)
-  found: list[Any] = []
-
-  def run(args: tuple[PyTree, ...]) -> list[_Gap]:
-    program = write_program("check_gradient", fun, args, argnums)
-    with replaying(float64=True):
-      program.run(judge, [args])
-    found.extend(judge.records)
-    return list(judge.records.values())
-
-  gaps = jax.jit(run)(args)
-  return tuple(
-    f"the rule of `{site.primitive}` ({site.file.rpartition('/')[2]}:{site.line}) is not its "
-    f"derivative in {name}: off by {float(error):.1e}"
-    for site, gap in zip(found, gaps)
-    for name, error in zip(judge.names[site], gap.errors)
-    if float(error) > slack
-  )
+  judge = _Judge(key, order, intended, is_on_kink)
+  program = write_program("check_gradient", fun, args, argnums)
+  with replaying(float64=True):
+    program.run(judge, [args])
+  gaps = [gap.errors for gap in judge.records.values()]
+  return Blame(gaps, tuple(judge.rules[site] for site in judge.records))

@@ -4,14 +4,14 @@ Two arrays are compared, what is claimed and what is right. The first pattern th
 the difference names it; an error that fits none is told by where it stands.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 
 # Of the norm of what is right: as far as both were computed, they agree to much better.
-_TOLERANCE = 1e-6
-_MOST_NAMED = 4
+TOLERANCE = 1e-6
+MOST_NAMED = 4
 
 
 def describe(claim: np.ndarray, right: np.ndarray, name: str, batch_sizes: set[int]) -> str:
@@ -38,22 +38,64 @@ def describe(claim: np.ndarray, right: np.ndarray, name: str, batch_sizes: set[i
   return _place(claim, right, name)
 
 
-def _closeness(right: np.ndarray) -> Callable[[np.ndarray, np.ndarray], bool]:
-  bound = _TOLERANCE * max(float(np.linalg.norm(right)), np.finfo(float).tiny)
+def describe_factor(
+  claims: np.ndarray, rights: np.ndarray, batch_sizes: set[int], tolerance: float = TOLERANCE
+) -> str:
+  """Says by which factor derivatives along a few directions differ; empty if by no one factor.
+
+  Args:
+    claims: what a gradient claims, `[n]`, real.
+    rights: what is right, likewise.
+    batch_sizes: lengths that a factor may come from.
+    tolerance: how far `rights` may be off, in units of its norm.
+  """
+  if not np.any(claims):
+    return "is 0 everywhere"
+  factor = float(claims @ rights) / max(float(rights @ rights), np.finfo(float).tiny)
+  if not _closeness(rights, tolerance)(claims, factor * rights):
+    return ""
+  return _factor(complex(factor), batch_sizes, tolerance)
+
+
+def name_coordinates(
+  name: str, shape: tuple[int, ...], numbers: Sequence[int], claims: Any, rights: Any
+) -> str:
+  """Lists wrong coordinates of a leaf.
+
+  Args:
+    name: of the leaf.
+    shape: of the leaf.
+    numbers: of the coordinates, row-major.
+    claims: the gradient there.
+    rights: what it should be there.
+  """
+  size = int(np.prod(shape, dtype=np.int64))
+  places = [_coordinate(name, np.unravel_index(number, shape)) for number in numbers]
+  seen = "; ".join(
+    f"`{place}` {_number(a)} for {_number(b)}" for place, a, b in zip(places, claims, rights)
+  )
+  return f"is wrong at {len(numbers)} of {size:,} coordinates: {seen}"
+
+
+def _closeness(
+  right: np.ndarray, tolerance: float = TOLERANCE
+) -> Callable[[np.ndarray, np.ndarray], bool]:
+  bound = tolerance * max(float(np.linalg.norm(right)), np.finfo(float).tiny)
   return lambda a, b: bool(np.linalg.norm(a - b) <= bound)
 
 
-def _factor(factor: complex, batch_sizes: set[int]) -> str:
-  if abs(factor.imag) > _TOLERANCE * abs(factor):
+def _factor(factor: complex, batch_sizes: set[int], tolerance: float = TOLERANCE) -> str:
+  if abs(factor.imag) > tolerance * abs(factor):
     return f"is the right one times {factor:.6g}"
   real = factor.real
-  if abs(real + 1) <= _TOLERANCE:
+  if abs(real + 1) <= tolerance:
     return "has the wrong sign"
   for size in sorted(batch_sizes):
     for value, words in ((size, f"{size}"), (1 / size, f"1/{size}")):
-      if size > 2 and abs(real / value - 1) <= _TOLERANCE:
+      if size > 2 and abs(real / value - 1) <= tolerance:
         return f"is the right one times {words}, an axis's length: a mean for a sum, or the reverse"
-  return f"is the right one times {real:.7g}"
+  digits = 7 if tolerance <= TOLERANCE else 3
+  return f"is the right one times {real:.{digits}g}"
 
 
 def _rearranged(right: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -70,12 +112,13 @@ def _rearranged(right: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
 def _place(claim: np.ndarray, right: np.ndarray, name: str) -> str:
   """Names the coordinates that are wrong, or the row, or how many they are."""
   gap = np.abs(claim - right)
-  is_wrong = gap > _TOLERANCE * np.maximum(gap.max(), np.abs(right))
+  is_wrong = gap > TOLERANCE * np.maximum(gap.max(), np.abs(right))
   where = np.argwhere(is_wrong)
-  if len(where) <= _MOST_NAMED:
-    pairs = [(_coordinate(name, i), claim[tuple(i)], right[tuple(i)]) for i in where]
-    seen = "; ".join(f"`{place}` {_number(a)} for {_number(b)}" for place, a, b in pairs)
-    return f"is wrong at {len(where)} of {claim.size:,} coordinates: {seen}"
+  if len(where) <= MOST_NAMED:
+    numbers = np.flatnonzero(is_wrong).tolist()
+    return name_coordinates(
+      name, claim.shape, numbers, claim.ravel()[numbers], right.ravel()[numbers]
+    )
   for axis in range(claim.ndim):
     if claim.ndim > 1 and len(set(where[:, axis])) == 1:
       index = ", ".join(str(where[0, axis]) if i == axis else ":" for i in range(claim.ndim))

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from kinkopt.gradcheck._verdict import Verdict
-from kinkopt.render import Column, Document, Heading, Table, Text, Tone, to_text
+from kinkopt.render import Column, Document, Heading, Table, Text, Tone, to_html_fragment, to_text
 
 FORMAT = "kinkopt.gradient_report"
 VERSION = 1
@@ -27,8 +27,17 @@ class LeafReport:
   verdict: Verdict
   relative_error: float  # of the leaf's gradient, as far as it was seen; NaN: not known
   power: float  # a relative error above this would have been seen; NaN: not known
-  norm: float  # of the gradient
+  norm: float  # of the gradient; NaN: not known
   detail: str = ""  # what the error looks like, and where
+  mode: str = "rev"  # or "fwd"
+  order: int = 1  # 2: the leaf's part of the gradient's derivative
+  precision_loss: float = float("nan")  # relative error that the program's own precision makes
+
+  @property
+  def label(self) -> str:
+    """The leaf's name, and what of it was checked if that is not `jax.grad`."""
+    what = ["forward mode"] * (self.mode == "fwd") + ["second order"] * (self.order == 2)
+    return f"{self.name} ({', '.join(what)})" if what else self.name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -41,18 +50,25 @@ class GradientReport:
     blame: custom rules that are not the derivative of their function, a sentence each.
     ties: winners that tie at the point with a margin that moves: the point is on a kink there, and
       was judged beside it.
+    cuts: each `stop_gradient` that what moves runs into, with its line; not those in libraries.
     opaque: primitives that could not be seen into.
+    approximations: what is evaluated less exactly than it is differentiated, so that errors up to
+      1e-4 passed: loops that end at a tolerance, functions of libraries.
     seed: the data of the random key, to replay the check.
     evaluations: of the function, those for the gradient not counted.
+    through_stop_gradient: whether the check saw through them.
   """
 
   leaves: tuple[LeafReport, ...]
   skipped: tuple[str, ...] = ()
   blame: tuple[str, ...] = ()
   ties: tuple[str, ...] = ()
+  cuts: tuple[str, ...] = ()
   opaque: tuple[str, ...] = ()
+  approximations: tuple[str, ...] = ()
   seed: tuple[int, ...] = ()
   evaluations: int = 0
+  through_stop_gradient: bool = False
 
   @property
   def verdict(self) -> Verdict:
@@ -76,20 +92,31 @@ class GradientReport:
   def to_document(self) -> Document:
     """Gives the report as a Document for the printers of `kinkopt.render`."""
     worst_first = sorted(self.leaves, key=_badness, reverse=True)
-    rows = [
-      (x.name, _shape(x), x.relative_error, x.power, x.verdict.name.lower().replace("_", " "))
-      for x in worst_first
-    ]
+    numbers = {
+      "relative error": [x.relative_error for x in worst_first],
+      "would have seen": [x.power for x in worst_first],
+    }
+    losses = [x.precision_loss for x in worst_first]
+    if not np.isnan(losses).all():
+      numbers["own precision"] = losses
     columns = (
       Column("leaf"),
       Column("shape"),
-      Column("relative error", ".1e"),
-      Column("would have seen", ".1e"),
+      *(Column(title, ".1e") for title in numbers),
       Column("verdict"),
     )
+    rows = [
+      (
+        x.label,
+        _shape(x),
+        *(None if np.isnan(number) else number for number in row),
+        x.verdict.name.lower().replace("_", " "),
+      )
+      for x, row in zip(worst_first, zip(*numbers.values()))
+    ]
     tones = tuple(_TONES.get(leaf.verdict, Tone.BAD) for leaf in worst_first)
     details = [
-      Text(f"`{leaf.name}`: the gradient {leaf.detail}.", Tone.BAD)
+      Text(f"`{leaf.label}`: the gradient {leaf.detail}.", Tone.BAD)
       for leaf in worst_first
       if leaf.detail
     ]
@@ -111,9 +138,20 @@ class GradientReport:
         f"The point is on a kink: {'; '.join(self.ties)}. There any gradient between the two sides "
         "is a convention, so the gradient was judged beside the point."
       )
+    if self.cuts:
+      taken = (
+        "The check saw through it."
+        if self.through_stop_gradient
+        else "The check took that as meant; with `through_stop_gradient=True` it does not."
+      )
+      remarks.append(f"No gradient passes {'; '.join(self.cuts)}. {taken}")
     if self.opaque:
       remarks.append(
         f"Run as they are, in their own precision, and not seen into: {'; '.join(self.opaque)}."
+      )
+    if self.approximations:
+      remarks.append(
+        f"Evaluated to a tolerance: {'; '.join(self.approximations)}. So errors up to 1e-4 passed."
       )
     if self.skipped:
       remarks.append(f"Without a gradient, and skipped: {', '.join(self.skipped)}.")
@@ -122,6 +160,10 @@ class GradientReport:
 
   def __str__(self) -> str:
     return to_text(self.to_document(), width=100)
+
+  def _repr_html_(self) -> str:
+    """Shows the report in a notebook, in colour."""
+    return to_html_fragment(self.to_document())
 
   def to_json(self) -> str:
     """Writes the report as JSON, with a name and a version of the format."""
@@ -147,9 +189,10 @@ class GradientReport:
         f"{read['version']}. Read it with a newer kinkopt."
       )
     leaves = tuple(_leaf(leaf) for leaf in read["leaves"])
-    names = ("skipped", "blame", "ties", "opaque", "seed")
+    names = ("skipped", "blame", "ties", "cuts", "opaque", "approximations", "seed")
     lists = {name: tuple(read.get(name, ())) for name in names}
-    return cls(leaves, **lists, evaluations=read["evaluations"])
+    through = read.get("through_stop_gradient", False)
+    return cls(leaves, **lists, evaluations=read["evaluations"], through_stop_gradient=through)
 
 
 def _shape(leaf: LeafReport) -> str:
@@ -157,7 +200,9 @@ def _shape(leaf: LeafReport) -> str:
 
 
 def _badness(leaf: LeafReport) -> tuple[int, float]:
-  return _severity(leaf.verdict), float(np.nan_to_num(leaf.relative_error))
+  # What passed differs by rounding only.
+  error = 0.0 if leaf.verdict.is_pass else float(np.nan_to_num(leaf.relative_error))
+  return _severity(leaf.verdict), error
 
 
 def _severity(verdict: Verdict) -> int:

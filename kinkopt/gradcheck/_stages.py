@@ -1,5 +1,12 @@
-"""What a check sees, stage by stage: each a program that is compiled once."""
+"""What a check sees, stage by stage: each a program that is compiled once.
 
+A gradient is claimed in one program and looked at in another, which serves all probes of a check.
+Where the user's functions are jitted, and so fixed for good, the programs are kept for the next
+check; other functions may have changed meanwhile, and are traced anew.
+"""
+
+import functools
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -7,101 +14,236 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kinkopt._numerics import safe_divide
 from kinkopt._typing import PyTree
-from kinkopt.gradcheck._blame import blame
-from kinkopt.gradcheck._probes import Point, norm
-from kinkopt.gradcheck._residuals import climb, look, prepare
+from kinkopt.gradcheck._arguments import of_shown, show
+from kinkopt.gradcheck._blame import Blame, find_blame
+from kinkopt.gradcheck._nonfinite import Origins, find_origins
+from kinkopt.gradcheck._probes import Point, Probe, norm, wide
+from kinkopt.gradcheck._question import Claim, Question, Row, Seen
+from kinkopt.gradcheck._residuals import check_something, handed
+from kinkopt.gradcheck._second import gradient_of
+from kinkopt.kinks import SiteStatus, sites
 
-# The first look: one pair of values, near the best step of a centered difference in float64.
-_FIRST = 2.0**-18
-# A rule that is off by less, relative to its derivative, is not blamed: both sides are rounded.
-_UNBLAMED = 1e-7
+# Rows that are looked at in one call, between which progress is told.
+_ROWS = 32
+_TOO_LARGE = (
+  "`check_gradient` needs the memory of one gradient, and of `batch_size` pairs of evaluations, in "
+  "float64. Lower `batch_size` if it is above 1, or check on fewer examples: what is wrong with a "
+  "rule seldom needs all of them to show."
+)
 
 
 class Stages:
-  """One check: what was asked, and what each stage of it sees."""
+  """The programs of one question."""
 
-  def __init__(
+  def __init__(self, question: Question):
+    self.question, self._is_wide = question, False
+    stages = (
+      self._survey, self._claim, self._look, self._other, self._blame, self._origins,
+      self._blame_on_kink,
+    )  # fmt: skip
+    self._compiled = {stage.__name__[1:]: jax.jit(self._in_its_mode(stage)) for stage in stages}
+
+  def survey(self, args: tuple[PyTree, ...]) -> tuple[SiteStatus, ...]:
+    """Says how each winner stands at the point."""
+    return self._run("survey", args)
+
+  def claim(self, args: tuple[PyTree, ...], given: PyTree, key: jax.Array) -> Claim:
+    """Evaluates the gradient under test; `given` is one that was handed in as arrays."""
+    return self._run("claim", args, given, key)
+
+  def look(
     self,
-    fun: Callable[..., PyTree],
-    argnums: int | Sequence[int],
-    gradient: Callable[..., PyTree] | None,
+    args: tuple[PyTree, ...],
     key: jax.Array,
-    through_stop_gradient: bool,
-    slack: float,
-  ):
-    self.fun, self.argnums, self.gradient, self.key = fun, argnums, gradient, key
-    self.through_stop_gradient, self.slack = through_stop_gradient, slack
-    self.evaluations = 0
-    self.names: list[str] = []
-    self.dtypes: list[str] = []
-    self.opaque: tuple[str, ...] = ()
+    claim: Claim,
+    rows: Sequence[Row],
+    tell: Callable[[int], None],
+  ) -> Seen:
+    """Looks along rows; `tell` hears after each call how many rows were done in it."""
+    found = []
+    for start in range(0, len(rows), _ROWS):
+      some = rows[start : start + _ROWS]
+      table = [*some, *[some[-1]] * (_ROWS - len(some))]
+      leaf, draw, low, high, step, is_upward = map(np.array, zip(*table))
+      probes = (*(x.astype(np.int32) for x in (leaf, draw, low, high)), is_upward)
+      seen = self._run("look", args, key, claim.leaves, probes, step, np.int32(len(some)))
+      found.append([np.asarray(column)[: len(some)] for column in seen])
+      tell(len(some))
+    return Seen(*map(np.concatenate, zip(*found)))
 
-  def prepare(self, args: tuple[PyTree, ...]) -> tuple[Point, list[jax.Array]]:
-    """Traces the function and its gradient; notes what is known of them from then on."""
-    found = prepare(
-      "check_gradient",
-      self.fun,
-      args,
-      self.argnums,
-      self.gradient,
-      self.key,
-      self.through_stop_gradient,
-    )
-    point = found[0]
-    moving = jax.tree.leaves([args[argnum] for argnum in point.argnums])
-    self.names, self.opaque = point.names, point.frozen.opaque
-    self.dtypes = [str(jnp.result_type(moving[place])) for place in point.places]
-    return found
-
-  def first(self, args: tuple[PyTree, ...], probes: int) -> Any:
-    """Looks along each direction at one step."""
-
-    def run(args: tuple[PyTree, ...]) -> Any:
-      point, claim = self.prepare(args)
-      rows = [(number, draw) for number in range(len(claim)) for draw in range(probes)]
-      rise = look(point, claim, rows, np.full((len(rows), 1), _FIRST))
-      with jax.enable_x64(True):
-        estimate = (rise.right - rise.left)[:, 0] / (2 * rise.steps[:, 0])
-        norms, units = (jnp.stack(x) for x in (list(map(norm, claim)), point.units))
-        table = [x.reshape(-1, probes) for x in (rise.claim, estimate)]
-        return (*table, norms, units, claim, jnp.max(jnp.abs(rise.right)))
-
-    found = jax.tree.map(np.array, jax.jit(run)(args))
-    self.evaluations += 2 * found[0].size
-    return found
-
-  def ladder(self, args: tuple[PyTree, ...], numbers: Sequence[int], probes: int) -> Any:
-    """Climbs the ladder for some leaves: the claim, the estimate, the bound, `[leaves, probes]`."""
-    rows = [(number, draw) for number in numbers for draw in range(probes)]
-
-    def run(args: tuple[PyTree, ...]) -> Any:
-      return [x.reshape(-1, probes) for x in climb(*self.prepare(args), rows)]
-
-    found = jax.tree.map(np.array, jax.jit(run)(args))
-    self.evaluations += 20 * len(rows)
-    return found
-
-  def right_gradient(self, args: tuple[PyTree, ...], probes: int, numbers: Sequence[int]) -> Any:
-    """Gives another gradient, and its claims along the directions; None where there is none.
+  def other_gradient(self, args: tuple[PyTree, ...], key: jax.Array) -> list[jax.Array] | None:
+    """Gives a gradient to compare with, leaf by leaf; None where there is none.
 
     In the place of one that was handed in, JAX's; in the place of JAX's by the program's rules, the
     one without them.
     """
-    rows = [(number, draw) for number in numbers for draw in range(probes)]
-
-    def run(args: tuple[PyTree, ...]) -> Any:
-      point, _ = self.prepare(args)
-      other = point.value_and_claim(custom_rules=self.gradient is not None)[1]
-      rise = look(point, other, rows, np.full((len(rows), 1), _FIRST))
-      return [other[number] for number in numbers], rise.claim.reshape(-1, probes)
-
     try:
-      return jax.tree.map(np.array, jax.jit(run)(args))
+      return self._run("other", args, key)
     except (ValueError, NotImplementedError):  # a loop that JAX does not differentiate backwards
       return None
 
-  def blame(self, args: tuple[PyTree, ...]) -> tuple[str, ...]:
-    """Names the custom rules that are wrong by themselves."""
-    numbers = [self.argnums] if isinstance(self.argnums, int) else list(self.argnums)
-    return blame(self.fun, args, numbers, self.key, _UNBLAMED)
+  def blame(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
+    """Holds each custom rule alone against its function."""
+    return self._run("blame", args, key)
+
+  def blame_on_kink(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
+    """Holds each custom rule against its function at a point where winners tie."""
+    return self._run("blame_on_kink", args, key)
+
+  def origins(self, args: tuple[PyTree, ...], key: jax.Array) -> Origins:
+    """Says where numbers that are not finite were made of finite ones."""
+    return self._run("origins", args, key)
+
+  def _in_its_mode(self, stage: Callable[..., Any]) -> Callable[..., Any]:
+    @functools.wraps(stage)
+    def traced(*operands: Any) -> Any:
+      with jax.enable_x64(self.question.is_x64):
+        return stage(*operands)
+
+    return traced
+
+  def _run(self, stage: str, *operands: Any) -> Any:
+    try:
+      with jax.enable_x64(self._is_wide or self.question.is_x64), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Explicitly requested dtype")
+        return jax.block_until_ready(self._compiled[stage](*operands))
+    except TypeError:
+      # JAX lowers a few functions (Bessel, incomplete gamma) by tracing their float64 insides,
+      # which needs 64 bits, and warns of it. Not always: samplers would draw other numbers.
+      if self._is_wide or self.question.is_x64:
+        raise
+      self._is_wide = True
+      return self._run(stage, *operands)
+    except jax.errors.JaxRuntimeError as error:
+      if "RESOURCE_EXHAUSTED" in str(error):
+        error.add_note(_TOO_LARGE)
+      raise
+
+  def _point(self, args: tuple[PyTree, ...], key: jax.Array) -> Point:
+    question, evaluated, claimed = self.question, self.question.value, None
+    if question.order == 2:
+      how = (args, question.argnums, key, question.intended)
+      claimed = gradient_of(evaluated, *how, custom_rules=True)
+      evaluated = gradient_of(evaluated, *how, custom_rules=False)
+    return Point(
+      evaluated,
+      args,
+      question.argnums,
+      key,
+      question.through_stop_gradient,
+      question.is_handed,
+      claimed,
+      question.intended,
+      question.trusts_libraries,
+    )
+
+  def _survey(self, args: tuple[PyTree, ...]) -> tuple[SiteStatus, ...]:
+    return sites(self.question.value, *args, argnums=self.question.argnums)
+
+  def _claim(self, args: tuple[PyTree, ...], given: PyTree, key: jax.Array) -> Claim:
+    question = self.question
+    point = self._point(args, key)
+    check_something("check_gradient", point)
+    leaves, own = None, None
+    if question.is_handed:
+
+      def gradient(*args: PyTree) -> PyTree:
+        found = show(given) if question.gradient is None else question.gradient(*args)
+        return found[0] if question.has_aux else found
+
+      leaves = handed("check_gradient", point, gradient, question.is_single)
+    elif not question.is_forward:
+      leaves = point.gradient()
+      own = point.own_gradient() if question.order == 1 else None
+    number = point.number()
+    with jax.enable_x64(True):
+      unknown = jnp.full((len(point.names),), jnp.nan)
+      return Claim(
+        leaves,
+        number(point.leaves),
+        point.weight,
+        unknown if leaves is None else jnp.stack(list(map(norm, leaves))),
+        jnp.stack(point.units),
+        unknown if own is None else jnp.stack([_loss(*pair) for pair in zip(own, leaves or ())]),
+        tuple(point.names),
+        tuple(leaf.shape for leaf in point.leaves),
+        point.frozen.opaque,
+        point.frozen.cuts,
+        point.frozen.iterated,
+        point.frozen.rules,
+      )
+
+  def _look(
+    self,
+    args: tuple[PyTree, ...],
+    key: jax.Array,
+    leaves: list[jax.Array] | None,
+    probes: tuple[jax.Array, ...],
+    steps: jax.Array,
+    count: jax.Array,
+  ) -> list[jax.Array]:
+    point = self._point(args, key)
+    claim = point.number() if leaves is None else leaves  # traced in the caller's mode
+    size = 1 if point.frozen.opaque else min(self.question.batch_size, _ROWS)
+    turns = -(-_ROWS // size)
+    padded = turns * size - _ROWS
+
+    def batches(column: jax.Array) -> jax.Array:
+      return jnp.pad(column, (0, padded), mode="edge").reshape(turns, size)
+
+    def look(probe: Probe, step: jax.Array) -> list[jax.Array]:
+      rise = point.look(claim, probe, step[None])
+      return [rise.right[0], rise.left[0], rise.steps[0], rise.claim, rise.length, rise.size[0]]
+
+    with jax.enable_x64(True):
+      rows = jax.tree.map(batches, (Probe(*probes), steps.astype(jnp.float64)))
+
+      def turn(i: jax.Array, found: list[jax.Array]) -> list[jax.Array]:
+        some = jax.tree.map(lambda column: column[i], rows)
+        seen = jax.vmap(look)(*some) if size > 1 else [x[None] for x in look(*_only(some))]
+        return [column.at[i].set(x) for column, x in zip(found, seen)]
+
+      empty = [jnp.zeros((turns, size), jnp.float64)] * 6
+      found = jax.lax.fori_loop(0, (count + size - 1) // size, turn, empty)
+      return [column.reshape(-1) for column in found]
+
+  def _other(self, args: tuple[PyTree, ...], key: jax.Array) -> list[jax.Array]:
+    return self._point(args, key).gradient(custom_rules=self.question.is_handed)
+
+  def _blame(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
+    question = self.question
+    return find_blame(
+      question.value, args, question.argnums, key, question.order, question.intended
+    )
+
+  def _blame_on_kink(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
+    question = self.question
+    names = question.intended
+    return find_blame(question.value, args, question.argnums, key, 1, names, is_on_kink=True)
+
+  def _origins(self, args: tuple[PyTree, ...], key: jax.Array) -> Origins:
+    question, fun = self.question, self.question.value
+    gradient = gradient_of(fun, args, question.argnums, key, question.intended, custom_rules=True)
+    if question.gradient is not None:
+      gradient = of_shown(question.gradient)
+    return find_origins(fun, gradient, args, question.argnums)
+
+
+def _loss(own: jax.Array, right: jax.Array) -> jax.Array:
+  return safe_divide(norm(wide(own) - right), norm(right))
+
+
+def _only(tree: PyTree) -> PyTree:
+  return jax.tree.map(lambda column: column[0], tree)
+
+
+@functools.lru_cache(maxsize=32)
+def _kept(question: Question) -> Stages:
+  return Stages(question)
+
+
+def stages_of(question: Question) -> Stages:
+  """Gives the programs of a question, those of an earlier check where they cannot have changed."""
+  return _kept(question) if question.is_fixed else Stages(question)

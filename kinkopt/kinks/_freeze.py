@@ -5,18 +5,33 @@ winner is fixed to who wins at the point. `freeze` makes this program, so that a
 cross a kink, however long its step.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import jax
 
+from kinkopt import _jax
 from kinkopt._typing import PyTree
-from kinkopt.kinks._interpreter import Interpreter, Lanes, is_inexact, lane, replaying
+from kinkopt.kinks._interpreter import (
+  Interpreter,
+  Lanes,
+  is_active,
+  is_inexact,
+  lane,
+  replaying,
+  without_derivative,
+)
 from kinkopt.kinks._program import Program, write_program
 from kinkopt.kinks._registry import Call, Winner
 from kinkopt.kinks._replay import Replay
 from kinkopt.kinks._reveal import reveal
+
+# Samplers that JAX differentiates otherwise than by what they evaluate.
+_TRUSTED = ("random_gamma",)
+# What JAX raises where it is to transpose something that is not linear.
+_NOT_LINEAR = (NotImplementedError, TypeError, ValueError, AssertionError)
 
 
 class _Freezer(Interpreter):
@@ -27,6 +42,8 @@ class _Freezer(Interpreter):
   def __init__(self, float64: bool, through_stop_gradient: bool, has_direction: bool):
     super().__init__(float64, through_stop_gradient)
     self.has_direction = has_direction
+    self.trusts_libraries = False
+    self.met: dict[str, bool] = {}  # functions with a rule, and whether they are a library's
 
   def run_winner(self, winner: Winner, call: Call, values: list[Any]) -> list[Any]:
     point, moved = ([self.widen(lane(value, i)) for value in values] for i in (0, 1))
@@ -39,6 +56,64 @@ class _Freezer(Interpreter):
       fixed = winner.follow(call, decision, point, point)
     following = winner.follow(call, decision, point, moved)
     return [Lanes((p, m)) if is_inexact(p) else p for p, m in zip(fixed, following, strict=True)]
+
+  def run_opaque(self, eqn: Any, values: list[Any]) -> list[Any]:
+    if eqn.primitive.name in _TRUSTED:
+      return self._run_by_derivative(eqn, values)
+    if not self.has_direction:
+      return super().run_opaque(eqn, values)
+    return without_derivative(super().run_opaque, eqn, values)
+
+  def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
+    if eqn.primitive.name in _jax.RULES and any(map(is_active, values)):
+      program = eqn.params["call_jaxpr"]
+      owner = _jax.function(program)
+      self.met[owner.name] = _jax.is_library(program)
+      if owner.name in self.intended:
+        return self._run_intended(owner, eqn, values)
+      if self.trusts_libraries and _jax.is_library(program):
+        with contextlib.suppress(*_NOT_LINEAR):
+          return self._run_by_derivative(eqn, values)
+    return super()._run_equation(eqn, values)
+
+  def _run_intended(self, owner: _jax.Function, eqn: Any, values: list[Any]) -> list[Any]:
+    try:
+      return self._run_by_derivative(eqn, values)
+    except _NOT_LINEAR as error:
+      raise ValueError(
+        f"`intended` names `{owner.name}` ({owner.file.rpartition('/')[2]}:{owner.line}), whose "
+        "rule is not linear in the cotangent, as clipping is not: so it is the derivative of no "
+        "function, and nothing can be held against it. Check the function without it."
+      ) from error
+
+  def _run_by_derivative(self, eqn: Any, values: list[Any]) -> list[Any]:
+    """Gives, for the moved point, the point's results moved as their own derivative says."""
+    moving = [i for i, v in enumerate(values) if is_active(v) and is_inexact(lane(v, 0))]
+    alone = self.alone()
+    alone.keeps_rules = True
+
+    def at(operands: Sequence[Any]) -> list[Any]:
+      entered = [Lanes((lane(v, 0),)) if is_active(v) else v for v in values]
+      for i, operand in zip(moving, operands):
+        entered[i] = Lanes((operand,))
+      with replaying(self.float64):
+        return [lane(v, 0) for v in alone._run_equation(eqn, entered)]
+
+    point = [lane(values[i], 0) for i in moving]
+    steps = [lane(values[i], 1) - lane(values[i], 0) for i in moving]
+    results = at(point)
+    which = [is_inexact(result) for result in results]
+
+    def inexact(operands: Sequence[Any]) -> list[Any]:
+      return [result for result, flag in zip(at(operands), which) if flag]
+
+    if eqn.primitive.name == "custom_vjp_call":
+      shapes, pullback = jax.vjp(inexact, point)
+      rates = jax.linear_transpose(lambda cts: pullback(cts)[0], shapes)(steps)[0]
+    else:
+      rates = jax.jvp(inexact, (point,), (steps,))[1]
+    moved = iter(rates)
+    return [Lanes((r, r + next(moved))) if flag else r for r, flag in zip(results, which)]
 
   def stop_gradient(self, value: Any) -> Any:
     point = jax.lax.stop_gradient(lane(value, 0))
@@ -56,7 +131,12 @@ class Frozen:
   toward: tuple[PyTree, ...] | None
   float64: bool
   through_stop_gradient: bool
+  intended: tuple[str, ...] = ()
+  trusts_libraries: bool = False
   opaque: tuple[str, ...] = ()
+  cuts: tuple[str, ...] = ()
+  iterated: tuple[str, ...] = ()
+  rules: tuple[str, ...] = ()
 
   def __call__(self, *moved: PyTree) -> PyTree:
     """Evaluates at moved arguments, those of `argnums` in their order."""
@@ -69,9 +149,10 @@ class Frozen:
     self.program.check("moved argument", moved, argnums)
     return self._run(moved)[0]
 
-  def _run(self, moved: Sequence[PyTree]) -> tuple[PyTree, tuple[str, ...]]:
+  def _run(self, moved: Sequence[PyTree]) -> tuple[PyTree, _Freezer]:
     program = self.program.held()
     run = _Freezer(self.float64, self.through_stop_gradient, self.toward is not None)
+    run.intended, run.trusts_libraries = self.intended, self.trusts_libraries
     args = program.with_moved(moved)
     with replaying(self.float64):
       if self.toward is None:
@@ -80,7 +161,7 @@ class Frozen:
         result = program.along(
           run, self.toward, lambda point: program.run(run, [program.with_moved(point), args])
         )
-    return result, tuple(run.opaque)
+    return result, run
 
 
 def freeze(
@@ -90,6 +171,8 @@ def freeze(
   toward: PyTree | None = None,
   float64: bool = True,
   through_stop_gradient: bool = False,
+  intended: Sequence[str] = (),
+  trusts_libraries: bool = False,
 ) -> Frozen:
   """Fixes every winner of a function to who wins at a point.
 
@@ -109,16 +192,24 @@ def freeze(
       keeps its dtypes, so random draws and masks are those of `fun`. False: in its own precision.
     through_stop_gradient: whether moves pass `stop_gradient`; by default it yields the point's
       value, as the derivative sees it.
+    intended: names of functions with a derivative rule that is meant to differ from what they
+      evaluate, such as a straight-through estimator: at moved arguments they yield the point's
+      result moved as the rule says. What they call is then not looked into.
+    trusts_libraries: whether the same goes for the derivative rules of libraries, where they allow.
 
   Returns:
     A pure function `frozen(*moved)` of the moved arguments alone; it works under `jit`, `vmap` and
     `grad`. `frozen.opaque` names what could not be seen into, with the source line: such primitives
-    are run as they are, in their own precision.
+    are run as they are, in their own precision. `frozen.cuts` names each `stop_gradient` that what
+    moves runs into, those within libraries left out; `frozen.iterated` each loop whose trip count
+    depends on what moves, as that of an iteration to a tolerance does; `frozen.rules` the functions
+    with a derivative rule of the user's.
 
   Raises:
     TypeError: if a moved argument is complex where the point's is real.
     ValueError: if `argnums` names an argument that is not there; if the tree or the shapes of
-      `toward`, or, at the call, of the moved arguments are not the point's.
+      `toward`, or, at the call, of the moved arguments are not the point's; if an intended rule is
+      not there, or is not linear in its cotangent.
 
   Numerics:
     At an exact tie the decision is what JAX's derivative of the primitive takes: both halves for
@@ -139,13 +230,28 @@ def freeze(
   if toward is not None:
     toward = (toward,) if isinstance(argnums, int) else tuple(toward)
     program.check("direction `toward`", toward, program.argnums)
-  frozen = Frozen(program, toward, float64, through_stop_gradient)
-  seen: list[tuple[str, ...]] = []
+  frozen = Frozen(
+    program, toward, float64, through_stop_gradient, tuple(intended), trusts_libraries
+  )
+  seen: list[_Freezer] = []
 
   def look(moved: Sequence[PyTree]) -> PyTree:
-    value, opaque = frozen._run(moved)
-    seen.append(opaque)
+    value, run = frozen._run(moved)
+    seen.append(run)
     return value
 
   jax.eval_shape(look, [args[argnum] for argnum in program.argnums])
-  return dataclasses.replace(frozen, opaque=seen[-1])
+  _check_met(intended, seen[-1].met)
+  lists = {name: tuple(getattr(seen[-1], name)) for name in ("opaque", "cuts", "iterated")}
+  rules = tuple(name for name, is_library in seen[-1].met.items() if not is_library)
+  return dataclasses.replace(frozen, **lists, rules=rules)
+
+
+def _check_met(intended: Sequence[str], met: Iterable[str]) -> None:
+  missing = [name for name in intended if name not in met]
+  if missing:
+    there = ", ".join(f"`{name}`" for name in met) or "none"
+    raise ValueError(
+      f"`intended` names `{missing[0]}`, but what moves meets no derivative rule of a function of "
+      f"that name. It meets: {there}. Give the function that has the rule, or its name."
+    )

@@ -59,7 +59,7 @@ def replaying(float64: bool) -> Iterator[None]:
 
 
 class Interpreter(abc.ABC):
-  """How a program is run; lists what it could not see into, and records what it was asked to."""
+  """How a program is run; lists what is opaque and what is cut; records what it was asked to."""
 
   count: int  # of lanes
   decided_lanes = 1  # that decide for themselves; the others follow the first
@@ -73,7 +73,10 @@ class Interpreter(abc.ABC):
     self.through_stop_gradient = through_stop_gradient
     # Whether the program was traced with 64 bits; its derivative rules are traced later, likewise.
     self.is_x64 = False
-    self.opaque: dict[str, None] = {}  # an ordered set
+    self.intended: tuple[str, ...] = ()  # derivative rules that are to differ from their function
+    self.opaque: dict[str, None] = {}  # ordered sets
+    self.cuts: dict[str, None] = {}
+    self.iterated: dict[str, None] = {}
     self.records: dict[Site, Any] = {}
     self._path: tuple[int, ...] = ()
     self._place: _jax.Place | None = None  # of the call that led into a library's function
@@ -90,6 +93,10 @@ class Interpreter(abc.ABC):
   @abc.abstractmethod
   def alone(self) -> "Interpreter":
     """Gives an interpreter of one lane, which runs what is evaluated and records nothing."""
+
+  def keeps(self, program: Any) -> bool:
+    """Whether the derivative rule of a function stands in what is run."""
+    return self.keeps_rules or _jax.function(program).name in self.intended
 
   def record_parting(self, name: str, decisions: Lanes) -> None:
     """Records where lanes may part: at a branch, or at a trip count."""
@@ -192,9 +199,7 @@ class Interpreter(abc.ABC):
 
   def run_opaque(self, eqn: Any, values: list[Any]) -> list[Any]:
     """Runs each lane in the program's own dtypes, and says so."""
-    file, line = self._place or _jax.Place()
-    where = f" ({file.rpartition('/')[2]}:{line})" if file else ""
-    self.opaque[f"{eqn.primitive.name}{where}"] = None
+    self.opaque[_told(eqn.primitive.name, self._place)] = None
 
     def run(index: int) -> list[Any]:
       operands = [
@@ -206,3 +211,31 @@ class Interpreter(abc.ABC):
     # What has no result, such as a print, is done once.
     lanes = [run(index) for index in range(self.count if eqn.outvars else 1)]
     return list(map(self.join, zip(*lanes, strict=True)))
+
+  def note_iterated(self) -> None:
+    """Lists a loop whose trip count depends on what moves, as one that ends at a tolerance does."""
+    self.iterated[_told("while", self._place)] = None
+
+  def note_cut(self, eqn: Any) -> None:
+    """Lists a `stop_gradient` of the user's; those within libraries are theirs to answer for."""
+    place = _jax.cut(eqn)
+    if place:
+      self.cuts[_told("stop_gradient", place)] = None
+
+
+def _told(name: str, place: _jax.Place | None) -> str:
+  file, line = place or _jax.Place()
+  return f"{name} ({file.rpartition('/')[2]}:{line})" if file else name
+
+
+def without_derivative(
+  run: Callable[[Any, list[Any]], list[Any]], eqn: Any, values: list[Any]
+) -> list[Any]:
+  """Runs an opaque equation; where JAX has no derivative of it, as if nothing moved in it."""
+  try:
+    return run(eqn, values)
+  except (ValueError, NotImplementedError):
+    still = [
+      Lanes(tuple(map(jax.lax.stop_gradient, v.values))) if is_active(v) else v for v in values
+    ]
+    return run(eqn, still)

@@ -38,7 +38,8 @@ class Replay(Interpreter):
   def within(cls, outer: Interpreter) -> "Replay":
     """Gives a replay of what another interpreter runs, on one lane, without its rules."""
     inner = cls(outer.float64, outer.through_stop_gradient, keeps_rules=False)
-    inner.opaque, inner.is_x64 = outer.opaque, outer.is_x64
+    inner.opaque, inner.cuts, inner.iterated = outer.opaque, outer.cuts, outer.iterated
+    inner.is_x64, inner.intended = outer.is_x64, outer.intended
     return inner
 
 
@@ -49,6 +50,7 @@ def in_float64(
   argnums: int | Sequence[int] | None = None,
   through_stop_gradient: bool = False,
   custom_rules: bool = True,
+  intended: Sequence[str] = (),
 ) -> Callable[..., PyTree]:
   """Replays a program in float64, without turning 64 bits on.
 
@@ -68,6 +70,7 @@ def in_float64(
     custom_rules: False: derivative rules of the program are left out, so that the derivative of the
       replay is JAX's of what is evaluated, to hold a rule against; implicit solvers are then
       differentiated through their iterations, backwards only where JAX can.
+    intended: names of functions whose rules stand in the replay all the same.
 
   Returns:
     A pure function of the same arguments, under `jit`, `vmap` and `grad` like `fun`. Its inexact
@@ -106,6 +109,7 @@ def in_float64(
     program = known or write_program("in_float64", fun, args, argnums)
     program.check("argument", args, range(len(args)))
     run = Replay(True, through_stop_gradient, keeps_rules=custom_rules)
+    run.intended = tuple(intended)
     with replaying(float64=True):
       return program.run(run, [args])
 

@@ -13,7 +13,15 @@ import jax.numpy as jnp
 import numpy as np
 
 from kinkopt._typing import PyTree
-from kinkopt.kinks._interpreter import Interpreter, Lanes, is_active, is_inexact, lane, replaying
+from kinkopt.kinks._interpreter import (
+  Interpreter,
+  Lanes,
+  is_active,
+  is_inexact,
+  lane,
+  replaying,
+  without_derivative,
+)
 from kinkopt.kinks._program import write_program
 from kinkopt.kinks._registry import Call, Winner
 from kinkopt.kinks._replay import Replay
@@ -111,6 +119,9 @@ class _Surveyor(Interpreter):
 
   def stop_gradient(self, value: Any) -> Any:
     return Lanes((jax.lax.stop_gradient(lane(value, 0)),))
+
+  def run_opaque(self, eqn: Any, values: list[Any]) -> list[Any]:
+    return without_derivative(super().run_opaque, eqn, values)
 
   def alone(self) -> Replay:
     return Replay.within(self)

@@ -11,7 +11,7 @@ from kinkopt.render._document import Chart
 from kinkopt.render._optional import require
 
 # Okabe and Ito, "Color Universal Design" (2008); its yellow is left out, too pale on white.
-_COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000")
 _DASHES = ("-", "--", "-.", ":")
 
 
@@ -41,7 +41,7 @@ def save_chart(chart: Chart, path: str | os.PathLike[str]) -> None:
     axes.plot(
       [_drawable(x, chart.log_x) for x in series.x],
       [_drawable(y, chart.log_y) for y in series.y],
-      color=_COLOURS[index % len(_COLOURS)],
+      color=COLOURS[index % len(COLOURS)],
       linestyle=_DASHES[index % len(_DASHES)],
       marker="o" if len(series.x) < 20 else None,
       markersize=4,

@@ -4,7 +4,8 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kinkopt.gradcheck._blame import blame
+from kinkopt.gradcheck import check_gradient
+from kinkopt.gradcheck._blame import find_blame
 
 KEY = jax.random.key(0)
 
@@ -49,7 +50,8 @@ def iterated(factor):
 
 
 def named(fun, *args):
-  return blame(fun, args, range(len(args)), KEY, 1e-7)
+  run = jax.jit(lambda *args: find_blame(fun, args, range(len(args)), KEY))
+  return run(*args).sentences(1e-7)
 
 
 X = jnp.array([0.3, 1.2, -0.4], jnp.float32)
@@ -92,3 +94,55 @@ def test_nobody_is_blamed_for_a_right_rule(fun):
 def test_a_rule_for_a_loop_is_judged_forwards():
   (sentence,) = named(iterated(1.5), X)
   assert "`loop`" in sentence
+
+
+def maximum(gradient):
+  @jax.custom_vjp
+  def top(x):
+    return jnp.max(x)
+
+  top.defvjp(lambda x: (top(x), x), lambda x, ct: (ct * gradient(x),))
+  return top
+
+
+def is_tied(x):
+  return (x == x.max()) * 1.0
+
+
+CONVENTIONS = {
+  "each tied entry gets all": (is_tied, False),
+  "they share": (lambda x: is_tied(x) / is_tied(x).sum(), True),
+  "the first gets all": (lambda x: jnp.zeros_like(x).at[jnp.argmax(x)].set(1), True),
+  "the loser gets it": (lambda x: (x < x.max()) * 1.0, False),
+}
+
+
+@pytest.mark.parametrize("name", CONVENTIONS)
+def test_on_a_kink_a_convention_is_told_from_an_error(name):
+  gradient, is_right = CONVENTIONS[name]
+  x = jnp.array([1.0, 1.0, 0.5])
+  found = jax.jit(lambda x: find_blame(maximum(gradient), (x,), (0,), KEY, is_on_kink=True))(x)
+  assert len(found.sentences(1e-7)) == (not is_right)
+  report = check_gradient(maximum(gradient), x)
+  assert report.ok == is_right
+  if not is_right:
+    assert ", on the kink itself" in report.leaves[0].detail or name == "the loser gets it"
+    assert "the rule of `top`" in report.blame[0]
+
+
+@jax.custom_vjp
+def times(w, x):
+  return w * x
+
+
+times.defvjp(
+  lambda w, x: (times(w, x), (w, x)),
+  lambda saved, ct: (jnp.where(saved[0] == 0, 0.0, ct * saved[1]), ct * saved[0]),
+)
+
+
+def test_a_rule_that_is_wrong_on_the_kink_alone_is_found():
+  w = jnp.array([0.0, 1.0, -1.0])
+  report = check_gradient(lambda w: jnp.sum(jnp.maximum(times(w, jnp.arange(1.0, 4.0)), 0)), w)
+  assert "`(root)[0]` 0 for 0.5, on the kink itself" in report.leaves[0].detail
+  assert report.blame[0].startswith("on the kink, the rule of `times`")

@@ -5,9 +5,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kinkopt.gradcheck._ladder import extrapolate
+from kinkopt.gradcheck._ladder import RATIO, extrapolate, extrapolate_from_one_side
 
-STEPS = jnp.asarray(2.0 ** -np.arange(4, 14))
+STEPS = jnp.asarray(2.0**-6 / RATIO ** np.arange(6.0))
+
+LONG = jnp.asarray(2.0**-6 / RATIO ** np.arange(11.0))
 
 
 def estimate(fun):
@@ -41,6 +43,29 @@ def test_one_side_that_is_not_finite_is_nothing_known_and_a_few_steps_are_left_o
   value, error = estimate(lambda t: jnp.where(jnp.abs(t) > 0.01, jnp.nan, jnp.exp(t)))
   assert abs(value - 1) <= error
   assert error <= 1e-9
+
+
+AT_AN_EDGE = {
+  "smooth": (jnp.exp, 1.0),
+  "x^1.5": (lambda t: t**1.5, 0.0),
+  "x^1.5 and more": (lambda t: 2 * t + t**1.5 - 3 * t**2, 2.0),
+  "x log x and a line": (lambda t: 3 * t + t**2 * jnp.log(t + (t == 0)), 3.0),
+  "constant": (lambda t: 0 * t + 7, 0.0),
+}
+
+
+@pytest.mark.parametrize("name", AT_AN_EDGE)
+@pytest.mark.parametrize("sign", [1, -1])
+def test_one_side_is_enough_at_an_edge(name, sign):
+  fun, truth = AT_AN_EDGE[name]
+  values, center = jax.vmap(fun)(LONG), fun(jnp.zeros(()))
+  value, error = extrapolate_from_one_side(values, center, sign * LONG)
+  assert abs(sign * value - truth) <= error <= 1e-4
+
+
+def test_an_infinite_slope_at_an_edge_is_not_believed():
+  value, error = extrapolate_from_one_side(jnp.sqrt(STEPS), jnp.zeros(()), STEPS)
+  assert not error < 0.1 * abs(value)
 
 
 def test_a_jump_is_not_believed():

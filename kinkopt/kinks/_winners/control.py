@@ -30,6 +30,7 @@ def _call(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
 
 @structural("stop_gradient")
 def _stop_gradient(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
+  run.note_cut(eqn)
   return [values[0] if run.through_stop_gradient else run.stop_gradient(values[0])]
 
 

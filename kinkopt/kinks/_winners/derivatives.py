@@ -53,7 +53,7 @@ def _zero_tangent(value: Any) -> Any:
 @structural("custom_jvp_call")
 def _custom_jvp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   rule = _jax.jvp_rule(eqn)
-  if not run.keeps_rules:
+  if not run.keeps(rule.program):
     return run.run(rule.program, values)
   border, start = _Border(run, values), rule.num_consts
   zeros = [rule.takes_symbolic_zeros and not flag for flag in border.active]
@@ -82,7 +82,7 @@ def _custom_jvp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
 @structural("custom_vjp_call")
 def _custom_vjp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   rule = _jax.vjp_rule(eqn)
-  if not run.keeps_rules:
+  if not run.keeps(rule.program):
     return run.run(rule.program, values)
   border, start = _Border(run, values), rule.num_consts
   shapes: list[Any] = []  # of the residuals, in the program's dtypes

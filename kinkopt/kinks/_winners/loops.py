@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kinkopt import _jax
-from kinkopt.kinks._interpreter import Interpreter, Lanes, lane
+from kinkopt.kinks._interpreter import Interpreter, Lanes, is_active, lane
 from kinkopt.kinks._registry import structural
 from kinkopt.kinks._shape import Shape, activated, added, empty, fixpoint
 
@@ -59,6 +59,8 @@ class _Loop:
     self.asked, self.held = values[:num_cond], values[num_cond : num_cond + num_body]
     start = values[num_cond + num_body :]
     self.carry, self.active, self.records = fixpoint(run, self.body, self.held, start, [])
+    if _jax.depends(self.asking, list(map(is_active, [*self.asked, *self.carry]))):
+      run.note_iterated()
     self.parts = Shape(run, self.asking, [*self.asked, *self.carry]).active[0]
     if self.parts:  # and so does whatever it carries
       start = list(map(run.activate, self.carry))

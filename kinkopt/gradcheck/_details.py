@@ -1,0 +1,133 @@
+"""What to say of a leaf that failed: the kind of its error, and where it is.
+
+If there is another gradient, and differences agree with it, the two are compared. If not, the
+differences have to tell alone.
+"""
+
+from collections.abc import Sequence
+
+import jax
+import numpy as np
+
+from kinkopt.gradcheck._describe import (
+  MOST_NAMED,
+  TOLERANCE,
+  describe,
+  describe_factor,
+  name_coordinates,
+)
+from kinkopt.gradcheck._inspection import Inspection, Stretch
+from kinkopt.gradcheck._judge import WRONG, Evidence, Judgement, wrong_coordinates
+from kinkopt.gradcheck._verdict import Verdict
+
+
+class Details:
+  """Describes errors; what it needs for that is computed when it is first needed."""
+
+  def __init__(
+    self,
+    inspection: Inspection,
+    seen: Sequence[Evidence],
+    swept: Sequence[Evidence | None],
+    slack: float,
+  ):
+    self.inspection, self.seen, self.swept, self.slack = inspection, seen, swept, slack
+    self.claim = inspection.claim
+    # What is shown is the derivative of the user's scalar itself.
+    self.weight = float(self.claim.weight)
+    leaves = jax.tree.leaves(inspection.args)
+    self.lengths = {n for leaf in leaves for n in np.shape(leaf)}
+    self._others: list[jax.Array] | None = None
+    self._has_asked = False
+    self._why: str | None = None
+
+  def of(self, number: int, judgement: Judgement) -> str:
+    """Gives the end of a sentence that starts with "the gradient"; empty for a leaf that passed."""
+    if judgement.verdict is Verdict.NOT_FINITE:
+      return self._not_finite(number)
+    if judgement.verdict not in WRONG:
+      return ""
+    ways = (self._by_another, self._by_ratio, self._by_sweep, self._by_search)
+    if not self._is_seen_along_directions(number):
+      ways = (self._by_sweep,)
+    told = (way(number) for way in ways)
+    generic = f"is off by {judgement.relative_error:.1e} along random directions"
+    return next(filter(None, told), generic)
+
+  def _is_seen_along_directions(self, number: int) -> bool:
+    seen = self.seen[number]
+    return bool((seen.gap > np.nan_to_num(seen.error) + self.slack * seen.scale).any())
+
+  def _by_another(self, number: int) -> str:
+    """Compares with JAX's gradient of what is evaluated, if differences agree with that."""
+    others = self._other_gradients()
+    if others is None or self.claim.leaves is None:
+      return ""
+    other, seen = np.asarray(others[number]), self.seen[number]
+    errors = np.nan_to_num(seen.error) + self.slack * np.linalg.norm(other)
+    along = self.inspection.along(number, others, len(seen.estimate))
+    if not (np.abs(along - seen.estimate) <= errors).all():
+      return ""
+    claim = np.asarray(self.claim.leaves[number])
+    shown = claim / self.weight, other / self.weight
+    return describe(*shown, self.claim.names[number], self.lengths)
+
+  def _by_sweep(self, number: int) -> str:
+    """Compares with the differences of each coordinate by itself."""
+    swept = self.swept[number]
+    if swept is None or self.claim.leaves is None:
+      return ""
+    name, shape = self.claim.names[number], self.claim.shapes[number]
+    wrong = np.flatnonzero(wrong_coordinates(swept, self.slack)).tolist()
+    if 0 < len(wrong) <= MOST_NAMED:
+      shown = swept.claim[wrong] / self.weight, swept.estimate[wrong] / self.weight
+      return name_coordinates(name, shape, wrong, *shown)
+    if not wrong or np.iscomplexobj(self.claim.leaves[number]):
+      return ""
+    shown = ((x / self.weight).reshape(shape) for x in (swept.claim, swept.estimate))
+    return describe(*shown, name, self.lengths)
+
+  def _by_ratio(self, number: int) -> str:
+    """Tells a factor by the same ratio along every direction."""
+    seen = self.seen[number]
+    if seen.claim.size < 2:
+      return ""
+    tolerance = TOLERANCE
+    if self.claim.opaque:
+      tolerance = max(tolerance, 4 * float(np.nanmax(seen.error)) / seen.scale)
+    return describe_factor(seen.claim, seen.estimate, self.lengths, tolerance)
+
+  def _by_search(self, number: int) -> str:
+    """Searches for the coordinates."""
+    seen, inspection = self.seen[number], self.inspection
+    whole = float(seen.claim[0] - seen.estimate[0])
+    found = inspection.find(number, whole, seen.scale, self.slack)
+    if not found:
+      return ""
+    slopes = inspection.climb([Stretch(number, 0, i, i + 1, True) for i in found])
+    unit = slopes.length * self.weight
+    claims, rights = slopes.claim / unit, slopes.estimate / unit
+    name, shape = self.claim.names[number], self.claim.shapes[number]
+    return name_coordinates(name, shape, found, claims, rights)
+
+  def _other_gradients(self) -> list[jax.Array] | None:
+    if not self._has_asked:
+      inspection = self.inspection
+      self._others = inspection.stages.other_gradient(inspection.args, inspection.key)
+      self._has_asked = True
+    return self._others
+
+  def _not_finite(self, number: int) -> str:
+    inspection = self.inspection
+    if self._why is None:
+      self._why = inspection.stages.origins(inspection.args, inspection.key).sentence()
+    why = f": {self._why}" if self._why else ""
+    if self.claim.leaves is None:
+      return f"is not finite{why}"
+    gradient, name = np.asarray(self.claim.leaves[number]), self.claim.names[number]
+    where = np.argwhere(~np.isfinite(gradient))
+    if not len(where):
+      return f"decides nothing, since {self._why}" if self._why else "decides nothing"
+    place = ", ".join(map(str, where[0]))
+    first = f"`{name}[{place}]`" if place else f"`{name}`"
+    return f"is not finite at {len(where):,} of {gradient.size:,} coordinates, first {first}{why}"

@@ -1,0 +1,137 @@
+"""Where a NaN or an infinity comes from: the first equation that made it of finite numbers.
+
+The function is run, and then its gradient, which is a program like any other. Both keep the lines
+of the user's code, so that what is found is a place to go to.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kinkopt import _jax
+from kinkopt._typing import PyTree
+from kinkopt.gradcheck._arguments import is_inexact
+from kinkopt.kinks._interpreter import is_active, lane, replaying
+from kinkopt.kinks._program import write_program
+from kinkopt.kinks._replay import Replay
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Made:
+  """How many numbers that are not finite an equation made of finite ones."""
+
+  count: jax.Array
+
+  def empty(self) -> "_Made":
+    return _Made(jnp.zeros_like(self.count))
+
+  def merge(self, other: "_Made") -> "_Made":
+    return _Made(self.count + other.count)
+
+  def only_if(self, holds: jax.Array) -> "_Made":
+    return _Made(jnp.where(holds, self.count, 0))
+
+
+class _Watch(Replay):
+  """Runs a program by its own rules' functions, and notes where finite numbers end."""
+
+  def __init__(self) -> None:
+    super().__init__(float64=True, keeps_rules=False)
+
+  def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
+    results = super()._run_equation(eqn, values)
+    if any(map(is_active, values)) and not _jax.has_programs(eqn):
+      operands, found = ([lane(v, 0) for v in row] for row in (values, results))
+      were_finite = jnp.all(jnp.stack([_is_finite(x) for x in operands if is_inexact(x)]))
+      lost = [jnp.sum(~jnp.isfinite(x), dtype=jnp.int32) for x in found if is_inexact(x)]
+      if lost:
+        made = jnp.where(were_finite, sum(lost), 0)
+        units = jax.ShapeDtypeStruct((), jnp.int32)
+        self.merge(self.site(_jax.name(eqn), units), _Made(made))
+    return results
+
+  def alone(self) -> Replay:
+    return Replay.within(self)
+
+
+def _is_finite(value: Any) -> jax.Array:
+  return jnp.all(jnp.isfinite(value))
+
+
+class _Place(NamedTuple):
+  """An equation."""
+
+  name: str
+  file: str
+  line: int
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Origins:
+  """What is not finite, forwards and backwards."""
+
+  is_value_finite: jax.Array
+  forwards: list[jax.Array]  # of each equation of the function, the count of what it made
+  backwards: list[jax.Array]  # of each equation of the gradient
+  places: tuple[tuple[_Place, ...], tuple[_Place, ...]] = dataclasses.field(
+    metadata={"static": True}
+  )
+
+  def sentence(self) -> str:
+    """Says why the gradient is not finite; the end of a sentence, empty where nobody knows."""
+    forward, backward = (
+      [place for place, count in zip(places, counts) if int(count)]
+      for places, counts in zip(self.places, (self.forwards, self.backwards))
+    )
+    if forward and not bool(self.is_value_finite):
+      return f"the value itself is not finite: {_told(forward[0])} made it of finite numbers"
+    if forward:
+      return (
+        f"{_told(forward[0])} is not finite in a branch that `where` did not take, and 0 times "
+        "that is NaN on the way back: put a second `where` around its operand, so that the branch "
+        "is finite everywhere"
+      )
+    if backward:
+      return (
+        f"its slope is infinite on the way back, at {_told(backward[0])}; where a `where` or a "
+        "factor of 0 is to hide that, 0 times infinity is NaN: put a second `where` around the "
+        "operand there, so that the slope is finite everywhere"
+      )
+    return ""
+
+
+def _told(place: _Place) -> str:
+  where = f" ({place.file.rpartition('/')[2]}:{place.line})" if place.file else ""
+  return f"`{place.name}`{where}"
+
+
+def find_origins(
+  fun: Callable[..., PyTree],
+  gradient: Callable[..., PyTree],
+  args: tuple[PyTree, ...],
+  argnums: Sequence[int],
+) -> Origins:
+  """Counts where a function and its gradient lose finite numbers.
+
+  Args:
+    fun: the function.
+    gradient: its gradient, of the same arguments.
+    args: the point.
+    argnums: the arguments that move.
+  """
+  counts, places, values = [], [], []
+  for function in (fun, gradient):
+    watch = _Watch()
+    program = write_program("check_gradient", function, args, argnums)
+    with replaying(float64=True):
+      values.append(program.run(watch, [args]))
+    counts.append([made.count for made in watch.records.values()])
+    places.append(tuple(_Place(s.primitive, s.file, s.line) for s in watch.records))
+  outputs = [leaf for leaf in jax.tree.leaves(values[0]) if is_inexact(leaf)]
+  is_value_finite = jnp.all(jnp.stack([_is_finite(leaf) for leaf in outputs]))
+  return Origins(is_value_finite, counts[0], counts[1], (places[0], places[1]))
