@@ -42,6 +42,8 @@ from torch.autograd.gradcheck import GradcheckError
 
 Fun = Callable[..., Any]
 _MESSAGE = "_run_slow_mode_and_get_error"
+# More threads wait for each other, and for JAX's: the slow mode then takes ten times as long.
+torch.set_num_threads(1)
 
 
 # The models; parameters by name, data.
