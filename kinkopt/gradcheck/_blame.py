@@ -22,6 +22,8 @@ from kinkopt.kinks._interpreter import Lanes, is_active, is_inexact, lane, repla
 from kinkopt.kinks._program import write_program
 from kinkopt.kinks._replay import Replay
 
+_WAYS_ON_A_KINK = 12
+
 
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
@@ -104,13 +106,13 @@ class _Judge(Replay):
     rights = []
     for i in range(len(moved)):
       way = [v if i == j else jnp.zeros_like(v) for j, v in enumerate(ways)]
-      if self.is_on_kink:
-        rights.append(_between_sides(bare, point, way, weights, product(claims[i], ways[i])))
-        continue
       # Forward, since what a rule replaces may be a loop that has no other derivative.
       rates = jax.jvp(bare, (point,), (way,))[1]
       rights.append(sum(map(product, weights, rates), jnp.float64(0)))
     errors = [[_off(claim, product(claim, v), r) for claim, v, r in zip(claims, ways, rights)]]
+    if self.is_on_kink:
+      rows = zip(range(len(moved)), claims, keys[1:])
+      errors = [[_beyond_sides(bare, point, i, weights, *row) for i, *row in rows]]
     if self.order == 2:
       seconds = [
         jax.jvp(lambda x, run=run: jax.vjp(run, x)[1](weights)[0], (point,), (ways,))[1]
@@ -153,27 +155,36 @@ def _off(claims: jax.Array, claim: jax.Array, right: jax.Array) -> jax.Array:
   return jnp.where(gap > 0, gap / size, 0.0)
 
 
-def _between_sides(
+def _beyond_sides(
   fun: Callable[[list[Any]], list[Any]],
   point: list[Any],
-  way: list[Any],
+  number: int,
   weights: list[jax.Array],
-  claim: jax.Array,
+  claims: jax.Array,
+  key: jax.Array,
 ) -> jax.Array:
-  """Gives the derivative along a direction that is nearest to a claim, on a kink.
+  """Says how far a gradient is, on a kink, from what lies between the two sides.
 
-  With one winner that ties, what lies between the two one-sided derivatives is a convention. With
-  more of them, it depends on each what the conventions add up to, and any claim is let pass.
+  With one winner that ties, all between the one-sided derivatives is a convention. With more of
+  them, it depends on each what the conventions add up to, and any claim is let pass.
   """
-  ties = sum((s.moving_ties for s in sites(fun, point, toward=way)), jnp.int32(0))
-  sides = []
-  for sign in (1, -1):
-    toward = [sign * v for v in way]
-    frozen = freeze(fun, point, toward=toward)
-    rates = jax.jvp(lambda *moved, f=frozen: f(list(moved)), tuple(point), tuple(toward))[1]
-    sides.append(sign * sum(map(product, weights, rates), jnp.float64(0)))
-  nearest = jnp.clip(claim, jnp.minimum(*sides), jnp.maximum(*sides))
-  return jnp.where(ties > 1, claim, nearest)
+
+  def off(key: jax.Array) -> jax.Array:
+    way = [jnp.zeros_like(x) for x in point]
+    way[number] = direction(key, point[number])
+    ties = sum((s.moving_ties for s in sites(fun, point, toward=way)), jnp.int32(0))
+    sides = []
+    for sign in (1, -1):
+      toward = [sign * v for v in way]
+      frozen = freeze(fun, point, toward=toward)
+      rates = jax.jvp(frozen, (point,), (toward,))[1]
+      sides.append(sign * sum(map(product, weights, rates), jnp.float64(0)))
+    claim = product(claims, way[number])
+    nearest = jnp.clip(claim, jnp.minimum(*sides), jnp.maximum(*sides))
+    return jnp.where(ties > 1, 0.0, _off(claims, claim, nearest))
+
+  # What is too much along one direction may lie between the sides along another.
+  return jnp.max(jax.lax.map(off, jax.random.split(key, _WAYS_ON_A_KINK)))
 
 
 def _called(names: Sequence[str], number: int) -> str:

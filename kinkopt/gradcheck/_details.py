@@ -69,8 +69,8 @@ class Details:
     if not (np.abs(along - seen.estimate) <= errors).all():
       return ""
     claim = np.asarray(self.claim.leaves[number])
-    shown = claim / self.weight, other / self.weight
-    return describe(*shown, self.claim.names[number], self.lengths)
+    name = self.claim.names[number]
+    return describe(claim / self.weight, other / self.weight, name, self.lengths)
 
   def _by_sweep(self, number: int) -> str:
     """Compares with the differences of each coordinate by itself."""
@@ -84,8 +84,8 @@ class Details:
       return name_coordinates(name, shape, wrong, *shown)
     if not wrong or np.iscomplexobj(self.claim.leaves[number]):
       return ""
-    shown = ((x / self.weight).reshape(shape) for x in (swept.claim, swept.estimate))
-    return describe(*shown, name, self.lengths)
+    claim, right = (x.reshape(shape) / self.weight for x in (swept.claim, swept.estimate))
+    return describe(claim, right, name, self.lengths)
 
   def _by_ratio(self, number: int) -> str:
     """Tells a factor by the same ratio along every direction."""

@@ -6,7 +6,7 @@ allows; the most believable entry is the answer. Where nothing is finite the bou
 longer know".
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,8 +27,8 @@ class Estimate(NamedTuple):
   error: jax.Array
 
 
-def rounding_of(size: jax.Array) -> jax.Array:
-  """Gives what a value may be off by, whose summands are of a size."""
+def rounding_of(size: Any) -> Any:
+  """Gives what a value may be off by, whose summands are of a size; of an array of either kind."""
   return _ROUNDINGS * machine_eps(size.dtype) * size
 
 

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from kinkopt._coordinates import leaf_names
 from kinkopt._numerics import abs_sq
 from kinkopt._typing import PyTree
-from kinkopt.gradcheck._arguments import is_inexact
+from kinkopt.gradcheck._arguments import is_inexact, without_hidden
 from kinkopt.gradcheck._directions import direction, leaf_keys
 from kinkopt.kinks import freeze, in_float64
 
@@ -128,13 +128,15 @@ class Point:
   def number(self, custom_rules: bool = True) -> Callable[[Sequence[jax.Array]], jax.Array]:
     """Gives that number as a function of the leaves, to be differentiated.
 
-    By the program's own rules it is the claim; without them, JAX's derivative of what is evaluated.
+    By the program's own rules it is the claim; without them, but for those of libraries, JAX's
+    derivative of what is evaluated.
     """
     replay = in_float64(
       self.claimed if custom_rules else self.fun,
       like=self.args,
       argnums=self.argnums,
       custom_rules=custom_rules,
+      library_rules=True,
       through_stop_gradient=self.through_stop_gradient and not custom_rules,
       intended=self.intended,
     )
@@ -156,6 +158,12 @@ class Point:
       return sum((part.astype(jnp.result_type(float)) for part in parts), jnp.zeros(()))
 
     return jax.grad(number)([jnp.asarray(self.everything[place]) for place in self.places])
+
+  def leaves_of(self, gradient: PyTree, is_single: bool) -> list[jax.Array]:
+    """Picks, of a gradient with the arguments' tree, the leaves that are checked."""
+    moving = [self.args[argnum] for argnum in self.argnums]
+    whole = without_hidden([gradient] if is_single else list(gradient), moving)
+    return [jnp.asarray(jax.tree.leaves(whole)[place]) for place in self.places]
 
   def _with(self, moved: Sequence[PyTree]) -> tuple[PyTree, ...]:
     args = list(self.args)
@@ -205,7 +213,9 @@ class Point:
       if callable(claim):
         rate = jax.jvp(claim, (self.leaves,), (way,))[1]
       else:
-        rate = sum((product(g, v) for g, v in zip(claim, way)), jnp.float64(0))
+        # What does not move counts for nothing, though its gradient be NaN.
+        pairs = [(jnp.where(v == 0, 0, g), v) for g, v in zip(claim, way)]
+        rate = sum((product(g, v) for g, v in pairs), jnp.float64(0))
       length = jnp.sqrt(sum((jnp.sum(abs_sq(v)) for v in way), jnp.float64(0)))
       return Rise(right, left, steps, rate, length, sizes.max(0))
 

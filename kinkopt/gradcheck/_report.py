@@ -14,6 +14,8 @@ from kinkopt.render import Column, Document, Heading, Table, Text, Tone, to_html
 
 FORMAT = "kinkopt.gradient_report"
 VERSION = 1
+# What float64 loses goes without saying.
+_WORTH_TELLING = 1e-12
 _TONES = {Verdict.HAPPY: Tone.GOOD, Verdict.OKAY: Tone.GOOD, Verdict.UNDECIDED: Tone.WARN}
 
 
@@ -97,7 +99,7 @@ class GradientReport:
       "would have seen": [x.power for x in worst_first],
     }
     losses = [x.precision_loss for x in worst_first]
-    if not np.isnan(losses).all():
+    if max(np.nan_to_num(losses), default=0.0) > _WORTH_TELLING:
       numbers["own precision"] = losses
     columns = (
       Column("leaf"),

@@ -4,6 +4,7 @@ Second order asks whether the derivative of the gradient is right: a rule may gi
 gradient and still be wrong when it is differentiated again, say because it saved a constant.
 """
 
+import contextlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -13,6 +14,7 @@ from kinkopt._coordinates import leaf_names
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._arguments import is_inexact
 from kinkopt.gradcheck._directions import direction, leaf_keys
+from kinkopt.gradcheck._probes import wide
 from kinkopt.kinks import in_float64
 
 
@@ -42,11 +44,14 @@ def gradient_of(
     direction(k, out) if is_inexact(out) else None for k, out in zip(keys, jax.tree.leaves(outputs))
   ]
 
-  def derived(function: Callable[..., PyTree]) -> Callable[..., dict[str, jax.Array]]:
+  def derived(
+    function: Callable[..., PyTree], is_wide: bool
+  ) -> Callable[..., dict[str, jax.Array]]:
     def gradient(*args: PyTree) -> dict[str, jax.Array]:
       moving = [args[argnum] for argnum in argnums]
       everything, tree = jax.tree.flatten(moving)
       places = [i for i, leaf in enumerate(everything) if is_inexact(leaf)]
+      leaves = [jnp.asarray(everything[place]) for place in places]
 
       def number(leaves: Sequence[jax.Array]) -> jax.Array:
         whole, given = list(everything), list(args)
@@ -59,16 +64,20 @@ def gradient_of(
         return sum((part.astype(jnp.result_type(float)) for part in parts), jnp.zeros(()))
 
       names = leaf_names(moving)
-      found = jax.grad(number)([jnp.asarray(everything[place]) for place in places])
-      return {names[place]: leaf for place, leaf in zip(places, found)}
+      with jax.enable_x64(True) if is_wide else contextlib.nullcontext():
+        found = jax.grad(number)([wide(leaf) for leaf in leaves] if is_wide else leaves)
+        rounded = [g.astype(leaf.dtype) for g, leaf in zip(found, leaves)]
+      return {names[place]: leaf for place, leaf in zip(places, rounded)}
 
     return gradient
 
   if not custom_rules:
-    bare = derived(in_float64(fun, argnums=argnums, custom_rules=False, intended=intended))
+    how = {"custom_rules": False, "library_rules": True, "intended": intended}
+    replay = in_float64(fun, like=args, argnums=argnums, **how)
+    bare = derived(replay, is_wide=True)
     try:
       jax.eval_shape(bare, *args)
     except (ValueError, NotImplementedError):  # a loop that JAX does not differentiate backwards
-      return derived(fun)
+      return derived(fun, is_wide=False)
     return bare
-  return derived(fun)
+  return derived(fun, is_wide=False)

@@ -154,6 +154,8 @@ class Stages:
         return found[0] if question.has_aux else found
 
       leaves = handed("check_gradient", point, gradient, question.is_single)
+      if question.gradient is not None:
+        own = point.leaves_of(gradient(*show(args)), question.is_single)
     elif not question.is_forward:
       leaves = point.gradient()
       own = point.own_gradient() if question.order == 1 else None
@@ -214,9 +216,14 @@ class Stages:
 
   def _blame(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
     question = self.question
-    return find_blame(
-      question.value, args, question.argnums, key, question.order, question.intended
-    )
+    how = question.argnums, key
+    found = find_blame(question.value, args, *how, question.order, question.intended)
+    if question.order == 1:
+      return found
+    # Rules that stand in the gradient itself, called by those of the program.
+    gradient = gradient_of(question.value, args, *how, question.intended, custom_rules=True)
+    inner = find_blame(gradient, args, *how, 1, question.intended)
+    return Blame([*inner.errors, *found.errors], inner.rules + found.rules)
 
   def _blame_on_kink(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
     question = self.question

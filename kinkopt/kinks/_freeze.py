@@ -242,9 +242,10 @@ def freeze(
 
   jax.eval_shape(look, [args[argnum] for argnum in program.argnums])
   _check_met(intended, seen[-1].met)
-  lists = {name: tuple(getattr(seen[-1], name)) for name in ("opaque", "cuts", "iterated")}
-  rules = tuple(name for name, is_library in seen[-1].met.items() if not is_library)
-  return dataclasses.replace(frozen, **lists, rules=rules)
+  last = seen[-1]
+  rules = tuple(name for name, is_library in last.met.items() if not is_library)
+  opaque, cuts, iterated = map(tuple, (last.opaque, last.cuts, last.iterated))
+  return dataclasses.replace(frozen, opaque=opaque, cuts=cuts, iterated=iterated, rules=rules)
 
 
 def _check_met(intended: Sequence[str], met: Iterable[str]) -> None:

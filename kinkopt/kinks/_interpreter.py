@@ -67,6 +67,7 @@ class Interpreter(abc.ABC):
   is_apart = False
   # Whether derivative rules, `checkpoint` and the like stand in what is run as in the program.
   keeps_rules = False
+  keeps_library_rules = False  # whether those of libraries do in any case
 
   def __init__(self, float64: bool, through_stop_gradient: bool = False):
     self.float64 = float64
@@ -96,7 +97,9 @@ class Interpreter(abc.ABC):
 
   def keeps(self, program: Any) -> bool:
     """Whether the derivative rule of a function stands in what is run."""
-    return self.keeps_rules or _jax.function(program).name in self.intended
+    if self.keeps_rules or _jax.function(program).name in self.intended:
+      return True
+    return self.keeps_library_rules and _jax.is_library(program)
 
   def record_parting(self, name: str, decisions: Lanes) -> None:
     """Records where lanes may part: at a branch, or at a trip count."""

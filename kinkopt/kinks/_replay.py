@@ -50,6 +50,7 @@ def in_float64(
   argnums: int | Sequence[int] | None = None,
   through_stop_gradient: bool = False,
   custom_rules: bool = True,
+  library_rules: bool = False,
   intended: Sequence[str] = (),
 ) -> Callable[..., PyTree]:
   """Replays a program in float64, without turning 64 bits on.
@@ -70,7 +71,9 @@ def in_float64(
     custom_rules: False: derivative rules of the program are left out, so that the derivative of the
       replay is JAX's of what is evaluated, to hold a rule against; implicit solvers are then
       differentiated through their iterations, backwards only where JAX can.
-    intended: names of functions whose rules stand in the replay all the same.
+    library_rules: whether the rules of libraries, such as that of `jax.nn.relu`, stand in the
+      replay all the same.
+    intended: names of functions whose rules do.
 
   Returns:
     A pure function of the same arguments, under `jit`, `vmap` and `grad` like `fun`. Its inexact
@@ -109,7 +112,7 @@ def in_float64(
     program = known or write_program("in_float64", fun, args, argnums)
     program.check("argument", args, range(len(args)))
     run = Replay(True, through_stop_gradient, keeps_rules=custom_rules)
-    run.intended = tuple(intended)
+    run.intended, run.keeps_library_rules = tuple(intended), library_rules
     with replaying(float64=True):
       return program.run(run, [args])
 

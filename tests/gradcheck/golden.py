@@ -123,13 +123,10 @@ def _without_rounding(text):
 def _short(match):
   """Keeps what a person reads, and of what is far below the bounds that it is."""
   text = match.group()
-  mantissa, _, exponent = text.partition("e-")
-  if exponent and float(text) < 1e-8:
-    return "tiny"
-  if len(mantissa.partition(".")[2].rstrip("0")) == 0 or (not exponent and len(text) < 11):
+  number, is_short = float(text), "e-" not in text and len(text) < 11
+  if is_short or text in ("1e-7", "1e-4", "1e-2"):
     return text
-  number = float(text)
-  return "small" if number < 1e-6 else f"{number:.2g}"
+  return "tiny" if number < 1e-8 else "small" if number < 1e-6 else f"{number:.2g}"
 
 
 def main():

@@ -146,3 +146,24 @@ def test_a_rule_that_is_wrong_on_the_kink_alone_is_found():
   report = check_gradient(lambda w: jnp.sum(jnp.maximum(times(w, jnp.arange(1.0, 4.0)), 0)), w)
   assert "`(root)[0]` 0 for 0.5, on the kink itself" in report.leaves[0].detail
   assert report.blame[0].startswith("on the kink, the rule of `times`")
+
+
+def test_on_a_kink_the_conventions_of_libraries_are_no_errors():
+  def fun(p):
+    return jnp.sum(jax.nn.relu(times(p["w"], jnp.arange(1.0, 4.0)) * p["a"]) * p["b"])
+
+  point = {"a": jnp.ones(3), "b": jnp.ones(3), "w": jnp.array([0.0, 1.0, -1.0])}
+  report = check_gradient(fun, point)
+  assert all(leaf.verdict.is_pass for leaf in report.leaves[:2])
+
+
+def test_constants_of_a_handed_gradient_that_cancel_are_rounding():
+  def fun(x):
+    return jnp.sum(jnp.maximum(0.9 * (x - X), -0.1 * (x - X)))
+
+  def gradient(x):
+    return jnp.sum(jnp.where(x > X, 0.9, -0.1)) - jnp.float32(0.7)
+
+  x = jnp.float32(0.7)
+  with jax.enable_x64(False):
+    assert check_gradient(lambda x: fun(x) - jnp.float32(0.7) * x, x, gradient=gradient).ok

@@ -60,6 +60,28 @@ def test_a_rule_may_be_right_and_its_derivative_wrong():
   assert check_gradient(rule(jnp.cos), X, order=2).ok
 
 
+def test_second_order_without_64_bits_where_the_program_indexes():
+  with jax.enable_x64(False):
+    assert check_gradient(loss, *network(), order=2).ok
+
+
+def test_an_inner_rule_is_blamed_at_second_order():
+  inner = jax.custom_jvp(jnp.cos)
+  inner.defjvp(lambda p, t: (inner(*p), -1.1 * jnp.sin(p[0]) * t[0]))
+  outer = rule(inner)
+  report = check_gradient(lambda x: jnp.sum(outer(x) ** 2), X, order=2)
+  assert "the rule of `cos`" in report.blame[0] or "`function`" in report.blame[0]
+  assert not report.ok
+
+
+def test_a_leaf_beside_one_that_is_not_finite_is_judged_by_itself():
+  tree = {"a": X, "b": X}
+  report = check_gradient(
+    lambda t: jnp.sum(jnp.where(t["a"] > 0, jnp.sqrt(t["a"]), 0) + t["b"] ** 2), tree
+  )
+  assert [leaf.verdict for leaf in report.leaves] == [Verdict.NOT_FINITE, Verdict.HAPPY]
+
+
 def test_second_order_of_a_network_and_of_a_loop_without_a_backward_pass():
   assert check_gradient(loss, *network(), order=2).ok
 
