@@ -73,7 +73,9 @@ class Blame:
           if float(error) > slack:
             sentence = f"{words.format(who)} in {operand}"
             told[sentence] = max(told.get(sentence, 0.0), float(error))
-    return tuple(f"{sentence}: off by {error:.1e}" for sentence, error in told.items())
+    # A rule whose derivative is wrong may only call one that is wrong itself.
+    first = [sentence for sentence in told if sentence.startswith("the rule of")]
+    return tuple(f"{sentence}: off by {told[sentence]:.1e}" for sentence in first or told)
 
 
 class _Judge(Replay):

@@ -30,10 +30,12 @@ def describe(claim: np.ndarray, right: np.ndarray, name: str, batch_sizes: set[i
   if not np.any(claim):
     return "is 0 everywhere"
   factor = np.vdot(right, claim) / max(np.vdot(right, right).real, np.finfo(float).tiny)
-  if np.any(right) and close(claim, factor * right):
+  # What is nearly right is no multiple: its error stands somewhere.
+  if np.any(right) and not close(claim, right) and close(claim, factor * right):
     return _factor(complex(factor), batch_sizes)
   for words, candidate in _rearranged(right):
-    if candidate.shape == claim.shape and close(claim, candidate):
+    is_other = candidate.shape == claim.shape and not close(candidate, right)
+    if is_other and close(claim, candidate):
       return words
   return _place(claim, right, name)
 
@@ -52,7 +54,8 @@ def describe_factor(
   if not np.any(claims):
     return "is 0 everywhere"
   factor = float(claims @ rights) / max(float(rights @ rights), np.finfo(float).tiny)
-  if not _closeness(rights, tolerance)(claims, factor * rights):
+  close = _closeness(rights, tolerance)
+  if close(claims, rights) or not close(claims, factor * rights):
     return ""
   return _factor(complex(factor), batch_sizes, tolerance)
 

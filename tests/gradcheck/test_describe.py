@@ -40,3 +40,16 @@ CASES = {
 def test_the_mistake_is_named(name):
   claim, right, words = CASES[name]
   assert describe(claim, right, "w", {32, 5}).startswith(words)
+
+
+def test_what_is_nearly_right_is_no_multiple_of_it():
+  right = np.arange(1.0, 10_001.0).reshape(100, 100)
+  claim = right.copy()
+  claim[0, 3] *= 1.01
+  assert describe(claim, right, "w", set()).startswith(
+    "is wrong at 1 of 10,000 coordinates: `w[0, 3]`"
+  )
+  symmetric = right + right.T
+  claim = symmetric.copy()
+  claim[0, 3] *= 1.0001
+  assert "`w[0, 3]`" in describe(claim, symmetric, "w", set())
