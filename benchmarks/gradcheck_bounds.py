@@ -29,8 +29,6 @@ from kinkopt.gradcheck._residuals import steps_of
 from tests.kinks import corpus
 from tests.kinks.exceptions import EXCEPTIONS
 
-HASTE = {"xla_backend_optimization_level": 0}  # most of the time is compilation
-
 
 def _program(member: corpus.Member) -> Any:
   argnums = (member.argnums,) if isinstance(member.argnums, int) else member.argnums
@@ -68,7 +66,7 @@ def _measure(member: corpus.Member, points: int) -> list[list[float]]:
     keys = [jax.random.key(100 + i) for i in range(points)]
     traced = jax.jit(_program(member)).trace(drawn[0], keys[0], turns[0])
   with jax.enable_x64(True):  # JAX lowers some special functions of float64 only there
-    compiled = traced.lower().compile(HASTE)
+    compiled = traced.lower().compile()
   return [np.asarray(compiled(*row)).tolist() for row in zip(drawn, keys, turns)]
 
 

@@ -6,12 +6,15 @@ has dead units, and a quarter winners that tie exactly. Where a bug changes no d
 point, that point does not count.
 
     python benchmarks/gradcheck_bugs.py [--quick] [--seeds N] [--only BUG] [--checker NAME]
-        [--model NAME] [--dtype NAME] [--json PATH] [--markdown PATH]
+        [--model NAME] [--dtype NAME] [--peer-seeds N] [--workers N] [--json PATH]
+        [--markdown PATH]
 """
 
 import argparse
+import concurrent.futures
 import dataclasses
 import json
+import multiprocessing
 import sys
 import time
 from collections.abc import Iterator
@@ -30,34 +33,48 @@ from _timing import describe_run
 QUICK_MODELS = ("mlp", "quantile")
 
 
-def _records(case: Case, seeds: int, names: list[str]) -> Iterator[Record]:
+def _planned(arguments: argparse.Namespace) -> list[tuple[Any, Any, str]]:
+  bugs = tuple(bug for bug in BUGS if not arguments.only or bug.name in arguments.only)
+  return cases(bugs, arguments.model, arguments.dtype)
+
+
+def _records(case: Case, arguments: argparse.Namespace) -> Iterator[Record]:
   """Asks each checker about both sides of a case, at each seed's point."""
-  for seed in range(seeds):
+  for seed in range(arguments.seeds):
+    asked = [c for c in arguments.checker if c == "kinkopt" or seed < arguments.peer_seeds]
+    if not asked:
+      return
     params, data = case.at(seed)
     truth = case.truth(params, data)
-    for name in names:
-      checker = CHECKERS[name]
+    for name in asked:
       for side in ("right", "wrong") if truth.leaves else ("right",):
-        outcome = timed(checker, case, side, seed, params, data)
+        outcome = timed(CHECKERS[name], case, side, seed, params, data)
         yield Record(case.bug.name, case.plant.model, case.dtype, name, side, seed, truth, outcome)
 
 
+def _ask(number: int, arguments: argparse.Namespace) -> list[Record]:
+  """Asks about one case, by its number among those that are planned."""
+  bug, plant, dtype = _planned(arguments)[number]
+  # A program in float32 is run as most are, where there is no float64.
+  with jax.enable_x64(dtype == "float64"):
+    found = list(_records(Case(bug, plant, dtype), arguments))
+  jax.clear_caches()
+  return found
+
+
 def _run(arguments: argparse.Namespace) -> list[Record]:
-  bugs = tuple(bug for bug in BUGS if not arguments.only or bug.name in arguments.only)
-  found = []
-  planned = cases(bugs, arguments.model, arguments.dtype)
-  for number, (bug, plant, dtype) in enumerate(planned, 1):
-    started, case = time.perf_counter(), Case(bug, plant, dtype)
-    # A program in float32 is run as most are, where there is no float64.
-    with jax.enable_x64(dtype == "float64"):
-      records = list(_records(case, arguments.seeds, arguments.checker))
-    found += records
-    seconds = time.perf_counter() - started
-    print(f"[{number}/{len(planned)}] {case.name}: {seconds:.0f} s", file=sys.stderr, flush=True)
-    if arguments.verbose:
-      for record in records:
-        record.explain()
-    jax.clear_caches()
+  started, planned, found = time.perf_counter(), _planned(arguments), []
+  context = multiprocessing.get_context("spawn")
+  with concurrent.futures.ProcessPoolExecutor(arguments.workers, context) as pool:
+    answers = pool.map(_ask, range(len(planned)), [arguments] * len(planned))
+    for number, ((bug, plant, dtype), records) in enumerate(zip(planned, answers), 1):
+      found += records
+      name = Case(bug, plant, dtype).name
+      seconds = time.perf_counter() - started
+      print(f"[{number}/{len(planned)}] {name}: {seconds:.0f} s", file=sys.stderr, flush=True)
+      if arguments.verbose:
+        for record in records:
+          record.explain()
   return found
 
 
@@ -65,6 +82,8 @@ def _arguments() -> argparse.Namespace:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--quick", action="store_true", help="one seed, two models, float32")
   parser.add_argument("--seeds", type=int, help="points of each case (default: 20)")
+  parser.add_argument("--peer-seeds", type=int, default=3, help="of these, for peers (default: 3)")
+  parser.add_argument("--workers", type=int, default=1, help="processes, one case each at a time")
   parser.add_argument("--only", choices=[b.name for b in BUGS], action="append", metavar="BUG")
   parser.add_argument("--checker", choices=CHECKERS, action="append")
   parser.add_argument("--model", choices=MODELS, action="append")
@@ -90,7 +109,8 @@ def main() -> None:
   head, started = describe_run(), time.perf_counter()
   print(head, flush=True)
   records = _run(arguments)
-  head += f"\nseeds: {arguments.seeds}; {time.perf_counter() - started:.0f} s in all"
+  seconds = time.perf_counter() - started
+  head += f"\nseeds: {arguments.seeds}, of peers {arguments.peer_seeds}; {seconds:.0f} s in all"
   found = tables(records)
   for table in found:
     print(f"\n{table}")
