@@ -155,7 +155,12 @@ def _judged(
 def _on_a_kink(leaf: LeafReport, claim: np.ndarray, right: np.ndarray, slack: float) -> LeafReport:
   """Corrects a verdict by the gradient at the point itself, where a rule is known to be wrong."""
   gap, size = np.linalg.norm(claim - right), np.linalg.norm(right)
-  if not leaf.verdict.is_pass or gap <= max(slack, _SEEN_ON_KINK) * max(size, leaf.norm):
+  is_nothing = np.isnan(leaf.power)  # a gradient of 0, and what is seen of it rounding
+  if (
+    not leaf.verdict.is_pass
+    or is_nothing
+    or gap <= max(slack, _SEEN_ON_KINK) * max(size, leaf.norm)
+  ):
     return leaf
   relative = float(gap / max(size, np.linalg.norm(claim)))
   what = describe(claim, right, leaf.name, set())
