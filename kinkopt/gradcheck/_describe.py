@@ -11,6 +11,8 @@ import numpy as np
 
 # Of the norm of what is right: as far as both were computed, they agree to much better.
 TOLERANCE = 1e-6
+# Of the difference, what an explanation may leave over.
+_UNEXPLAINED = 0.1
 MOST_NAMED = 4
 
 
@@ -26,16 +28,14 @@ def describe(claim: np.ndarray, right: np.ndarray, name: str, batch_sizes: set[i
   Returns:
     The end of a sentence that starts with "the gradient".
   """
-  close = _closeness(right)
+  explains = _explanation(claim, right)
   if not np.any(claim):
     return "is 0 everywhere"
   factor = np.vdot(right, claim) / max(np.vdot(right, right).real, np.finfo(float).tiny)
-  # What is nearly right is no multiple: its error stands somewhere.
-  if np.any(right) and not close(claim, right) and close(claim, factor * right):
+  if np.any(right) and explains(factor * right):
     return _factor(complex(factor), batch_sizes)
   for words, candidate in _rearranged(right):
-    is_other = candidate.shape == claim.shape and not close(candidate, right)
-    if is_other and close(claim, candidate):
+    if candidate.shape == claim.shape and explains(candidate):
       return words
   return _place(claim, right, name)
 
@@ -54,8 +54,7 @@ def describe_factor(
   if not np.any(claims):
     return "is 0 everywhere"
   factor = float(claims @ rights) / max(float(rights @ rights), np.finfo(float).tiny)
-  close = _closeness(rights, tolerance)
-  if close(claims, rights) or not close(claims, factor * rights):
+  if not _explanation(claims, rights, tolerance)(factor * rights):
     return ""
   return _factor(complex(factor), batch_sizes, tolerance)
 
@@ -80,11 +79,13 @@ def name_coordinates(
   return f"is wrong at {len(numbers)} of {size:,} coordinates: {seen}"
 
 
-def _closeness(
-  right: np.ndarray, tolerance: float = TOLERANCE
-) -> Callable[[np.ndarray, np.ndarray], bool]:
-  bound = tolerance * max(float(np.linalg.norm(right)), np.finfo(float).tiny)
-  return lambda a, b: bool(np.linalg.norm(a - b) <= bound)
+def _explanation(
+  claim: np.ndarray, right: np.ndarray, tolerance: float = TOLERANCE
+) -> Callable[[np.ndarray], bool]:
+  """Gives the test of whether a candidate is all of the difference, be it ever so small."""
+  rounding = tolerance * max(float(np.linalg.norm(right)), np.finfo(float).tiny)
+  bound = min(rounding, _UNEXPLAINED * float(np.linalg.norm(claim - right)))
+  return lambda candidate: bool(np.linalg.norm(claim - candidate) <= bound)
 
 
 def _factor(factor: complex, batch_sizes: set[int], tolerance: float = TOLERANCE) -> str:
