@@ -92,10 +92,8 @@ def scan_lengths(eqn: Any) -> tuple[int, int]:
   return len(list(constants)), len(list(carried))
 
 
-RULES = (
-  "custom_jvp_call",
-  "custom_vjp_call",
-)  # the primitives that bring a derivative of their own
+# The primitives that bring a derivative of their own.
+RULES = ("custom_jvp_call", "custom_vjp_call")
 
 
 def depends(program: Any, moves: Sequence[bool]) -> bool:
@@ -246,9 +244,7 @@ def cut(eqn: Any) -> Place | None:
   frames = list(traceback.frames) if traceback else []
   names = [frame.function_name for frame in frames]
   callers = frames[names.index("stop_gradient") + 1 :] if "stop_gradient" in names else []
-  if not callers or callers[0].file_name.startswith(_OURS):
-    return None
-  if _LIBRARIES.search(callers[0].file_name):
+  if not callers or _is_of_library(callers[0].file_name):
     return None
   return Place(callers[0].file_name, callers[0].line_num)
 
@@ -261,7 +257,11 @@ def is_library(program: Any) -> bool:
   owner, _ = closed(program)
   written = getattr(owner.debug_info, "func_src_info", None) or ""
   file = written.rpartition(" at ")[2].rpartition(":")[0]
-  return not file or file.startswith(_OURS) or bool(_LIBRARIES.search(file))
+  return not file or _is_of_library(file)
+
+
+def _is_of_library(file: str) -> bool:
+  return file.startswith(_OURS) or bool(_LIBRARIES.search(file))
 
 
 class Function(NamedTuple):

@@ -4,6 +4,7 @@ If there is another gradient, and differences agree with it, the two are compare
 differences have to tell alone.
 """
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -37,9 +38,6 @@ class Details:
     self.weight = float(self.claim.weight)
     leaves = jax.tree.leaves(inspection.args)
     self.lengths = {n for leaf in leaves for n in np.shape(leaf)}
-    self._others: list[jax.Array] | None = None
-    self._has_asked = False
-    self._why: str | None = None
 
   def of(self, number: int, judgement: Judgement) -> str:
     """Gives the end of a sentence that starts with "the gradient"; empty for a leaf that passed."""
@@ -60,7 +58,7 @@ class Details:
 
   def _by_another(self, number: int) -> str:
     """Compares with JAX's gradient of what is evaluated, if differences agree with that."""
-    others = self._other_gradients()
+    others = self._other_gradients
     if others is None or self.claim.leaves is None:
       return ""
     other, seen = np.asarray(others[number]), self.seen[number]
@@ -110,17 +108,15 @@ class Details:
     name, shape = self.claim.names[number], self.claim.shapes[number]
     return name_coordinates(name, shape, found, claims, rights)
 
+  @functools.cached_property
   def _other_gradients(self) -> list[jax.Array] | None:
-    if not self._has_asked:
-      inspection = self.inspection
-      self._others = inspection.stages.other_gradient(inspection.args, inspection.key)
-      self._has_asked = True
-    return self._others
+    return self.inspection.stages.other_gradient(self.inspection.args, self.inspection.key)
+
+  @functools.cached_property
+  def _why(self) -> str:
+    return self.inspection.stages.origins(self.inspection.args, self.inspection.key).sentence()
 
   def _not_finite(self, number: int) -> str:
-    inspection = self.inspection
-    if self._why is None:
-      self._why = inspection.stages.origins(inspection.args, inspection.key).sentence()
     why = f": {self._why}" if self._why else ""
     if self.claim.leaves is None:
       return f"is not finite{why}"

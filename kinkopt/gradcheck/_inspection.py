@@ -81,13 +81,13 @@ class Inspection:
     stages = stages_of(dataclasses.replace(self.stages.question, trusts_libraries=True))
     return Inspection(stages, self.args, None, self.key, self.progress, self.claim)
 
-  def whole(self, number: int, draw: int, is_upward: bool = False) -> Stretch:
+  def whole(self, number: int, draw: int) -> Stretch:
     """Gives a direction in which all of a leaf moves."""
-    return Stretch(number, draw, 0, self.claim.sizes[number], is_upward)
+    return Stretch(number, draw, 0, self.claim.sizes[number])
 
   def glance(self, stretches: Sequence[Stretch]) -> Slopes:
     """Takes one difference along each stretch; its bound knows of rounding alone."""
-    seen = self._look([Row(*s[:4], _FIRST, s.is_upward) for s in stretches])
+    seen = self._look([_row(stretch, _FIRST) for stretch in stretches])
     error = rounding_of(seen.size) / seen.steps
     return Slopes(seen.claim, (seen.right - seen.left) / (2 * seen.steps), error, seen.length)
 
@@ -117,9 +117,7 @@ class Inspection:
   def _ladder(
     self, stretches: Sequence[Stretch], noise: np.ndarray | None, factor: float
   ) -> Slopes:
-    ladders = [factor * steps_of(s.high - s.low) for s in stretches]
-    rows = [Row(*s[:4], h, s.is_upward) for s, ladder in zip(stretches, ladders) for h in ladder]
-    seen = Seen(*(column.reshape(len(stretches), -1).T for column in self._look(rows)))
+    seen = self._look_at(stretches, [factor * steps_of(s.high - s.low) for s in stretches])
     with jax.enable_x64(True):
       right, left, steps = map(jnp.asarray, (seen.right, seen.left, seen.steps))
       known = jnp.asarray(rounding_of(seen.size) if noise is None else noise)
@@ -181,12 +179,11 @@ class Inspection:
   def along(self, number: int, gradient: list[jax.Array], draws: int) -> np.ndarray:
     """Gives the derivatives of a leaf by another gradient, along its directions."""
     other = dataclasses.replace(self.claim, leaves=gradient)
-    return self._look([Row(*self.whole(number, i)[:4], _FIRST) for i in range(draws)], other).claim
+    return self._look([_row(self.whole(number, i), _FIRST) for i in range(draws)], other).claim
 
   def _from_one_side(self, stretches: Sequence[Stretch]) -> Slopes:
-    ladders = [[0.0, *steps_of(s.high - s.low, _AT_AN_EDGE)] for s in stretches]
-    rows = [Row(*s[:4], h, s.is_upward) for s, ladder in zip(stretches, ladders) for h in ladder]
-    seen = Seen(*(column.reshape(len(stretches), -1).T for column in self._look(rows)))
+    ladders = [np.append(0.0, steps_of(s.high - s.low, _AT_AN_EDGE)) for s in stretches]
+    seen = self._look_at(stretches, ladders)
     center = seen.right[0]
     with jax.enable_x64(True):
       sides = [
@@ -202,14 +199,17 @@ class Inspection:
     """Gives what a value may be off by, where that is not float64's rounding."""
     if not self.claim.opaque:
       return None
-    rows = [Row(*s[:4], h, s.is_upward) for s in stretches for h in _NOISE_STEPS]
-    seen = self._look(rows)
-    right, left = (x.reshape(len(stretches), -1) for x in (seen.right, seen.left))
-    size = seen.size.reshape(len(stretches), -1).max(1)
-    measured = noise_of(np.concatenate([left[:, :0:-1], right], axis=1))
+    seen = self._look_at(stretches, [_NOISE_STEPS] * len(stretches))
+    size = seen.size.max(0)
+    measured = noise_of(np.concatenate([seen.left[:0:-1], seen.right]).T)
     unknown = _UNKNOWN * machine_eps("float32") * size
     known = np.where(np.isfinite(measured), _DEVIATIONS * measured, unknown)
     return np.maximum(known, rounding_of(size))
+
+  def _look_at(self, stretches: Sequence[Stretch], ladders: Sequence[np.ndarray]) -> Seen:
+    """Looks along each stretch at several steps, as many for each: `[steps, stretches]`."""
+    rows = [_row(stretch, h) for stretch, ladder in zip(stretches, ladders) for h in ladder]
+    return Seen(*(column.reshape(len(stretches), -1).T for column in self._look(rows)))
 
   def _look(self, rows: Sequence[Row], claim: Claim | None = None) -> Seen:
     cost = 3 if self.claim.leaves is None else 2
@@ -224,6 +224,10 @@ class Inspection:
     largest = np.abs(seen.right).max(initial=0.0, where=np.isfinite(seen.right))
     self.magnitude = max(self.magnitude, float(largest))
     return seen
+
+
+def _row(stretch: Stretch, step: float) -> Row:
+  return Row(*stretch[:4], step, stretch.is_upward)
 
 
 def _replace(

@@ -21,7 +21,6 @@ _BLIND = 1e-4
 # What is run in its own precision may be off by this and still be right.
 _COARSE = 1e-2
 
-_PASSED = (Verdict.HAPPY, Verdict.OKAY)
 WRONG = (Verdict.TOO_HIGH, Verdict.UNCOMFORTABLE, Verdict.WRONG)
 
 
@@ -119,7 +118,7 @@ def judge_swept(
     slack: a relative error below this passes.
     is_iterated: as for `judge`.
   """
-  if swept is None or not swept.claim.size or found.verdict not in (*WRONG, *_PASSED):
+  if swept is None or not swept.claim.size or not (found.verdict.is_pass or found.verdict in WRONG):
     return found
   size = np.maximum(np.abs(swept.claim), np.abs(swept.estimate))
   is_wrong = wrong_coordinates(swept, slack)
