@@ -19,8 +19,8 @@ from kinkopt.gradcheck._arguments import hide, is_inexact
 from kinkopt.gradcheck._judge import WRONG
 from kinkopt.gradcheck._question import Question
 from kinkopt.gradcheck._report import GradientReport
-from kinkopt.gradcheck._residuals import positions
 from kinkopt.gradcheck._run import Run
+from kinkopt.kinks._program import positions
 
 _MODES = {"rev": (False,), "fwd": (True,), "both": (False, True)}
 
@@ -120,7 +120,7 @@ def check_gradient(
   check_integer("check_gradient", "batch_size", batch_size, Interval(1, 2**31), "It counts pairs.")
   _check_mode(mode, order, gradient is not None)
   key = jax.random.key(0) if key is None else key
-  numbers = positions(args, argnums)
+  numbers = positions("check_gradient", argnums, len(args))
   hidden = (hide(arg, moves=n in numbers) for n, arg in enumerate(args))
   # Once they are arrays, 64 bits can be turned on around them.
   point = jax.tree.map(jnp.asarray, tuple(hidden))

@@ -46,15 +46,11 @@ class Details:
     if judgement.verdict not in WRONG:
       return ""
     ways = (self._by_another, self._by_ratio, self._by_sweep, self._by_search)
-    if not self._is_seen_along_directions(number):
+    if not self.seen[number].is_beyond(self.slack).any():  # it was seen in the sweep alone
       ways = (self._by_sweep,)
     told = (way(number) for way in ways)
     generic = f"is off by {judgement.relative_error:.1e} along random directions"
     return next(filter(None, told), generic)
-
-  def _is_seen_along_directions(self, number: int) -> bool:
-    seen = self.seen[number]
-    return bool((seen.gap > np.nan_to_num(seen.error) + self.slack * seen.scale).any())
 
   def _by_another(self, number: int) -> str:
     """Compares with JAX's gradient of what is evaluated, if differences agree with that."""

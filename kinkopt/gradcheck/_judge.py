@@ -40,6 +40,11 @@ class Evidence:
     return np.abs(self.claim - self.estimate)
 
   @property
+  def sizes(self) -> np.ndarray:
+    """The larger of claim and estimate."""
+    return np.maximum(np.abs(self.claim), np.abs(self.estimate))
+
+  @property
   def scale(self) -> float:
     """The size that an error is measured by."""
     sizes = [self.norm, *np.abs(self.estimate), *np.abs(self.claim)]
@@ -53,6 +58,10 @@ class Evidence:
   def agrees(self, slack: float) -> bool:
     """Whether claim and estimate agree as they stand, however well the estimate is known."""
     return bool((self.gap <= slack * self.scale).all())
+
+  def is_beyond(self, slack: float) -> np.ndarray:
+    """Says of each direction whether claim and estimate differ by more than they may."""
+    return self.gap > np.nan_to_num(self.error) + slack * self.scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -88,11 +97,11 @@ def judge(
     return Judgement(Verdict.HAPPY, relative, slack)
   if not np.isfinite(seen.error).all():
     return Judgement(Verdict.UNDECIDED)
-  is_seen = seen.gap > seen.error + slack * scale
+  is_seen = seen.is_beyond(slack)
   if is_seen.any():
     # A direction along which the gradient nearly cancels would make much of little.
-    size = np.maximum(np.maximum(np.abs(seen.claim), np.abs(seen.estimate)), _CANCELLED * scale)
-    relative = float((seen.gap / size)[is_seen].max())
+    sizes = np.maximum(seen.sizes, _CANCELLED * scale)
+    relative = float((seen.gap / sizes)[is_seen].max())
     if is_opaque and relative <= _COARSE:
       return Judgement(Verdict.UNDECIDED, relative, _COARSE)
     power = _BLIND if is_iterated else slack
@@ -120,18 +129,16 @@ def judge_swept(
   """
   if swept is None or not swept.claim.size or not (found.verdict.is_pass or found.verdict in WRONG):
     return found
-  size = np.maximum(np.abs(swept.claim), np.abs(swept.estimate))
   is_wrong = wrong_coordinates(swept, slack)
   if is_wrong.any():
-    relative = float((swept.gap[is_wrong] / size[is_wrong]).max())
+    relative = float((swept.gap[is_wrong] / swept.sizes[is_wrong]).max())
     return Judgement(verdict(relative, kinks=is_iterated), relative, found.power)
   # What is too small to be resolved counts for no more than the slack.
-  room = size + np.nan_to_num(swept.error) / slack
+  room = swept.sizes + np.nan_to_num(swept.error) / slack
   relative = np.nan_to_num(swept.gap) / np.where(room == 0, 1, room)
   return dataclasses.replace(found, relative_error=float(relative.max()))
 
 
 def wrong_coordinates(swept: Evidence, slack: float) -> np.ndarray:
   """Says of each coordinate whether its gradient is known to be wrong."""
-  size = np.maximum(np.abs(swept.claim), np.abs(swept.estimate))
-  return swept.gap > swept.error + slack * size
+  return swept.gap > swept.error + slack * swept.sizes

@@ -17,6 +17,7 @@ from kinkopt.gradcheck._arguments import hide, of_shown, show, without_hidden
 from kinkopt.gradcheck._ladder import RATIO, extrapolate, rounding_of
 from kinkopt.gradcheck._probes import Point, Probe, norm, wide
 from kinkopt.kinks import in_float64
+from kinkopt.kinks._program import positions
 
 # The first step, in units of a leaf's root mean square, which n coordinates divide by n^(1/4).
 _LARGEST = 2.0**-6
@@ -96,7 +97,7 @@ def residuals(
     CS231n notes, "Gradient checks"; Richardson (1911).
   """
   check_integer("residuals", "probes", probes, Interval(1, 2**31), "It counts random directions.")
-  fun, numbers = of_shown(fun), positions(args, argnums)
+  fun, numbers = of_shown(fun), positions("residuals", argnums, len(args))
   args = tuple(hide(arg, moves=n in numbers) for n, arg in enumerate(args))
   is_handed = gradient is not None
   point = Point(fun, args, numbers, key, through_stop_gradient, is_scalar=is_handed)
@@ -109,12 +110,6 @@ def residuals(
   rate, estimate, error = (column.reshape(-1, probes) for column in _climb(point, claim, rows))
   with jax.enable_x64(True):
     return Residuals(rate, estimate, error, jnp.stack(list(map(norm, claim))))
-
-
-def positions(args: tuple[PyTree, ...], argnums: int | Sequence[int]) -> tuple[int, ...]:
-  """Gives `argnums` as a tuple, counted from the front where they are there at all."""
-  numbers = [argnums] if isinstance(argnums, int) else list(argnums)
-  return tuple(n % len(args) if -len(args) <= n < len(args) else n for n in numbers)
 
 
 def check_something(caller: str, point: Point) -> None:

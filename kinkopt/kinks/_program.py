@@ -127,22 +127,27 @@ def write_program(
   Raises:
     ValueError: if `argnums` names an argument that is not there.
   """
-  chosen = _positions(caller, argnums, len(args))
+  chosen = positions(caller, argnums, len(args))
   code, result = _jax.trace(fun, *args)
   return Program(caller, code, result, tuple(args), chosen, jax.config.read("jax_enable_x64"))
 
 
-def _positions(caller: str, argnums: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
+def positions(caller: str, argnums: int | Sequence[int] | None, count: int) -> tuple[int, ...]:
+  """Gives `argnums` counted from the front; None: all.
+
+  Raises:
+    ValueError: if it names an argument that is not there.
+  """
   chosen = range(count) if argnums is None else argnums
-  positions = []
+  found = []
   for argnum in (chosen,) if isinstance(chosen, int) else chosen:
     if not -count <= argnum < count:
       raise ValueError(
         f"`{caller}(argnums={argnums})` names argument {argnum}, but the point has {count} "
         "arguments. Count from 0, and pass the point after the function."
       )
-    positions.append(argnum % count)
-  return tuple(positions)
+    found.append(argnum % count)
+  return tuple(found)
 
 
 def as_tuple(caller: str, name: str, args: Any) -> tuple[PyTree, ...]:
