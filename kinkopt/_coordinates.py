@@ -54,6 +54,48 @@ def coordinate_name(tree: PyTree, index: int) -> str:
   raise IndexError(f"The tree has no coordinate {index}: it has {index - offset} coordinates.")
 
 
+def split_real(tree: PyTree) -> tuple[list[jax.Array], Callable[[list[jax.Array]], PyTree]]:
+  """Gives the leaves of a tree of floating or complex numbers as real arrays of one dtype.
+
+  Nothing is laid end to end, so the arrays are sharded as the leaves are.
+
+  Args:
+    tree: a pytree of floating or complex arrays.
+
+  Returns:
+    `(parts, join)`: one array for each leaf, in the widest real dtype among the leaves (float32 at
+    the least), a complex one with a last axis of length 2 for its real and its imaginary part; and
+    the way back, which gives each leaf its shape and dtype again.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> parts, join = split_real({"a": jnp.array([1.0, 2.0]), "z": jnp.array(3.0 + 4.0j)})
+    >>> print(*parts)
+    [1. 2.] [3. 4.]
+    >>> print(join(parts)["z"])
+    (3+4j)
+  """
+  leaves, treedef = jax.tree.flatten(tree)
+  dtypes = [jnp.result_type(leaf) for leaf in leaves]
+  dtype = compute_dtype(*map(real_dtype, dtypes))
+
+  def split(leaf: jax.Array) -> jax.Array:
+    if jnp.iscomplexobj(leaf):
+      leaf = jnp.stack([jnp.real(leaf), jnp.imag(leaf)], axis=-1)
+    return jnp.asarray(leaf, dtype)
+
+  def join(parts: list[jax.Array]) -> PyTree:
+    leaves = [
+      jax.lax.complex(part[..., 0], part[..., 1]).astype(dtype)
+      if jnp.issubdtype(dtype, jnp.complexfloating)
+      else part.astype(dtype)
+      for part, dtype in zip(parts, dtypes)
+    ]
+    return jax.tree.unflatten(treedef, leaves)
+
+  return [split(leaf) for leaf in leaves], join
+
+
 def ravel_real(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
   """Lays a tree of floating or complex leaves out as one real vector.
 
@@ -72,22 +114,7 @@ def ravel_real(tree: PyTree) -> tuple[jax.Array, Callable[[jax.Array], PyTree]]:
     >>> print(unravel(vector)["z"])
     (3+4j)
   """
-  leaves, treedef = jax.tree.flatten(tree)
-  dtypes = [jnp.result_type(leaf) for leaf in leaves]
-  dtype = compute_dtype(*map(real_dtype, dtypes))
-  parts = [
-    jnp.stack([jnp.real(leaf), jnp.imag(leaf)], axis=-1) if jnp.iscomplexobj(leaf) else leaf
-    for leaf in leaves
-  ]
-  vector, unravel_parts = ravel_pytree([jnp.asarray(part, dtype) for part in parts])
-
-  def unravel(vector: jax.Array) -> PyTree:
-    leaves = [
-      jax.lax.complex(part[..., 0], part[..., 1]).astype(dtype)
-      if jnp.issubdtype(dtype, jnp.complexfloating)
-      else part.astype(dtype)
-      for part, dtype in zip(unravel_parts(vector), dtypes)
-    ]
-    return jax.tree.unflatten(treedef, leaves)
-
-  return vector.astype(dtype), unravel
+  parts, join = split_real(tree)
+  vector, unravel_parts = ravel_pytree(parts)
+  dtype = compute_dtype(vector.dtype)  # of no parts at all
+  return vector.astype(dtype), lambda vector: join(unravel_parts(vector))

@@ -1,79 +1,149 @@
-"""The curvature: the matrix of second derivatives of a loss over a tree of parameters.
+"""The curvature: which matrix of second derivatives, and how it comes about.
 
-A tree is seen as one real vector, as `kinkopt._coordinates` numbers it, so that parameters of mixed
-dtypes and complex parameters have one symmetric real matrix. What is done with the matrix is the
-solver's business.
+A curvature is asked at a `Point` and answers with a `Linearization`, which multiplies vectors
+(`mv`, all that an iterative solver needs) and can be written out as a `Matrix` (which a direct one
+factors). What is done with either is the business of solvers.
 """
 
+import abc
+import dataclasses
+import math
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import optax
-from jax.typing import ArrayLike
 
-from kinkopt._checks import check_floating
-from kinkopt._coordinates import ravel_real
+from kinkopt._checks import Interval
+from kinkopt.newton._checks import check_option
+from kinkopt.newton._matrix import Blocks, Matrix
+from kinkopt.newton._point import Parts, Point
 
 
-def dense_hessian(
-  value_fn: Callable[..., ArrayLike], params: optax.Params, /, **kwargs: Any
+@dataclasses.dataclass(frozen=True)
+class Linearization:
+  """The curvature at one point: a product, and the matrix, made when it is asked for."""
+
+  mv: Callable[[Parts], Parts]
+  matrix: Callable[[], Matrix]
+
+
+class Curvature(abc.ABC):
+  """Which matrix stands for the second derivatives of a loss."""
+
+  @abc.abstractmethod
+  def at(self, point: Point) -> Linearization:
+    """Looks at the curvature of a loss at a point with at least one coordinate."""
+
+
+def check_batch_size(curvature: Curvature) -> None:
+  """Checks the `batch_size` of a curvature."""
+  advice = "It is how many columns are made at once; None chooses."
+  check_option(curvature, "batch_size", Interval(1, math.inf), advice)
+
+
+# Up to here one matrix product serves all columns at once; above, a CPU is as fast column by
+# column, in a small part of the memory.
+ONE_BATCH = 64
+
+
+def mapped(fun: Callable[[jax.Array], jax.Array], size: int, batch_size: int | None) -> jax.Array:
+  """Stacks `fun(0) ... fun(size - 1)`, made `batch_size` at a time."""
+  if batch_size is None:
+    wide = size if jax.default_backend() != "cpu" or size <= ONE_BATCH else 1
+    batch_size = min(wide, ONE_BATCH)
+  return jax.lax.map(fun, jnp.arange(size), batch_size=None if batch_size == 1 else batch_size)
+
+
+def columns(
+  mv: Callable[[jax.Array], jax.Array], point: Point, batch_size: int | None
 ) -> jax.Array:
-  """Computes every second derivative of a loss, as one matrix over all coordinates.
+  """Writes a linear map of flat vectors out, one column in each row.
+
+  Each unit vector is made where it is used: beside the result no memory grows with their number.
+  """
+
+  def column(index: jax.Array) -> jax.Array:
+    return mv(jax.nn.one_hot(index, point.size, dtype=point.dtype))
+
+  return mapped(column, point.size, batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hessian(Curvature):
+  """Every second derivative of the loss.
 
   Args:
-    value_fn: `(params, **kwargs) -> scalar`, real and twice differentiable by JAX.
-    params: where to differentiate: a pytree of real or complex floating arrays, `n` real
-      coordinates in all (a complex number is two: its real and its imaginary part).
-    **kwargs: further arguments of `value_fn`, such as the data.
-
-  Returns:
-    A real matrix of shape `(n, n)` in the widest dtype of the parameters, float32 at the least.
-    Rows and columns are numbered leaf after leaf in JAX's order, row-major within a leaf.
-
-  Raises:
-    TypeError: if a parameter is not floating point, or `value_fn` does not return one real
-      floating-point number.
+    hessian_fn: `(params, **kwargs) -> Hessian`, where you know a formula: what
+      `jax.hessian(value_fn)` gives, a tree of trees, or one `(n, n)` array over the coordinates,
+      leaf after leaf, row-major within a leaf, a complex number as its real and imaginary part.
+    hvp_fn: `(params, vector, **kwargs) -> Hessian times vector`, both trees like the parameters.
+    batch_size: how many columns are made at once, where no formula gives the matrix. None takes all
+      up to 64 coordinates, and above one on a CPU and 64 elsewhere.
 
   Numerics:
-    `jax.hessian`, forward over reverse: memory and time are those of `n` gradients at once. Where
-    `value_fn` computes in bfloat16 or float16, so do its second derivatives; only the matrix is
-    wider. The two triangles may differ by rounding.
+    By forward over reverse differentiation. Memory is that of the matrix and of `batch_size`
+    gradients, time that of `n` products with a vector.
 
   Example:
     >>> import jax.numpy as jnp
-    >>> from kinkopt.newton._curvature import dense_hessian
-    >>> params = {"a": jnp.array(1.0), "b": jnp.array([2.0, 3.0])}
-    >>> print(dense_hessian(lambda p: p["a"] * jnp.sum(p["b"] ** 2), params))
-    [[0. 4. 6.]
-     [4. 2. 0.]
-     [6. 0. 2.]]
+    >>> import kinkopt
+    >>> curvature = kinkopt.newton.Hessian(hessian_fn=lambda x: jnp.diag(12 * x**2))
+    >>> tx = kinkopt.newton.scale_by_newton(curvature=curvature)
+    >>> x = jnp.array([1.0, 2.0])
+    >>> updates, _ = tx.update(4 * x**3, tx.init(x), x, value_fn=lambda x: jnp.sum(x**4))
+    >>> print(updates.round(4))
+    [0.3333 0.6667]
   """
-  check_floating("dense_hessian", params, "parameters")
-  vector, unravel = ravel_real(params)
 
-  def value_at(vector: jax.Array) -> jax.Array:
-    return _scalar(value_fn(unravel(vector), **kwargs))
+  hessian_fn: Callable[..., Any] | None = None
+  hvp_fn: Callable[..., Any] | None = None
+  batch_size: int | None = None
 
-  # With no coordinates there is nothing to differentiate, but the loss is still traced and checked.
-  if vector.size == 0:
-    jax.eval_shape(value_at, vector)
-    return jnp.zeros((0, 0), vector.dtype)
-  return jax.hessian(value_at)(vector).astype(vector.dtype)
+  def __post_init__(self) -> None:
+    check_batch_size(self)
+
+  def at(self, point: Point) -> Linearization:
+    if self.hessian_fn is not None:
+      dense = _assembled(point.on_parts(self.hessian_fn)(point.parts), point)
+      matrix = Blocks.full(dense)
+      return Linearization(
+        lambda parts: point.unravel(matrix.mv(point.ravel(parts))), lambda: matrix
+      )
+    if self.hvp_fn is not None:
+      hvp, named = self.hvp_fn, point.named_arguments(self.hvp_fn)
+
+      def mv(parts: Parts) -> Parts:
+        return point.parts_of("product", hvp(point.params, point.join(parts), **named))
+
+    else:
+      _, mv = jax.linearize(jax.grad(point.value_at), point.parts)
+
+    def flat(vector: jax.Array) -> jax.Array:
+      return point.ravel(mv(point.unravel(vector)))
+
+    def matrix_() -> Matrix:
+      return Blocks.full(columns(flat, point, self.batch_size))
+
+    return Linearization(mv, matrix_)
 
 
-def _scalar(value: Any) -> jax.Array:
-  """Passes one real floating-point number on, and says what anything else is."""
-  leaves = jax.tree.leaves(value)
-  if len(leaves) != 1 or not jax.tree_util.all_leaves([value]):
-    what, advice = f"a {type(value).__name__}", "Return the loss alone, without auxiliary output."
-  elif jnp.shape(value) != ():
-    what, advice = f"an array of shape {jnp.shape(value)}", "Sum or average it to one number."
-  elif not jnp.issubdtype(jnp.result_type(value), jnp.floating):
-    what, advice = f"{jnp.result_type(value)}", "Return a real floating-point number."
-  else:
-    return jnp.asarray(value)
-  raise TypeError(
-    f"`value_fn` must return one real number to minimise, but returned {what}. {advice}"
-  )
+def _assembled(found: Any, point: Point) -> jax.Array:
+  """Writes a Hessian, one array or a tree of trees, as one matrix."""
+  n = point.size
+  if jax.tree_util.all_leaves([found]) and jnp.shape(found) == (n, n):
+    return jnp.asarray(found, point.dtype)
+  outer = jax.tree.structure(point.params)
+  leaves = jax.tree.leaves(point.params)
+  try:
+    rows = [outer.flatten_up_to(row) for row in outer.flatten_up_to(found)]
+    blocks = [
+      [jnp.reshape(block, (a.size, b.size)).astype(point.dtype) for block, b in zip(row, leaves)]
+      for row, a in zip(rows, leaves)
+    ]
+  except (ValueError, TypeError) as error:
+    raise ValueError(
+      f"`hessian_fn` must return what `jax.hessian(value_fn)(params)` gives, a tree of trees, or "
+      f"one array of shape ({n}, {n}) over all real coordinates; this did not fit: {error}"
+    ) from error
+  return jnp.block(blocks)

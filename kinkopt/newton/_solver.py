@@ -1,12 +1,13 @@
-"""The solver: from a Hessian and a gradient to a direction that never climbs.
+"""The solver: from a curvature and a gradient to a direction that never climbs.
 
 Far from a minimum the Hessian may be indefinite, singular, zero, or not even finite, and
-`inv(H) @ g` then points to a maximum, or nowhere. Here a symmetric matrix and a vector come in, and
-what goes out is finite and descends, with a code that says what had to be done. Optimisers, trees
-and losses are unknown here.
+`inv(H) @ g` then points to a maximum, or nowhere. A solver takes a linearization and a gradient,
+and what goes out is finite and descends, with a code that says what had to be done. Optimisers,
+trees and losses are unknown here.
 """
 
-import enum
+import abc
+import dataclasses
 import functools
 from typing import NamedTuple
 
@@ -15,6 +16,10 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from kinkopt._numerics import machine_eps
+from kinkopt.newton._curvature import Linearization
+from kinkopt.newton._matrix import Matrix
+from kinkopt.newton._outcome import Outcome
+from kinkopt.newton._point import Parts, Point
 
 # Ten, as Nocedal and Wright allow for costly factorisations. Measured on 11 small problems from 20
 # starts each, with two line searches: factor 10 from sqrt(machine_eps) solves 201 and 201 of 220,
@@ -26,61 +31,102 @@ GROWTH = 10.0
 MAX_TRIES = 40
 
 
-class Outcome(enum.Enum):
-  """What the last Newton update was, as a sentence; the state holds its `code`.
-
-  Example:
-    >>> import kinkopt
-    >>> print(kinkopt.newton.Outcome.SHIFTED.name, kinkopt.newton.Outcome.SHIFTED.code)
-    SHIFTED 2
-  """
-
-  NOT_STARTED = "No update has been made yet."
-  NEWTON = "The damped Hessian is positive definite: the update is the full Newton step."
-  SHIFTED = (
-    "The damped Hessian is indefinite or singular, or its step too long for the dtype: a larger "
-    "multiple of the identity was added, which `shift` in the state tells."
-  )
-  ZERO_HESSIAN = (
-    "The Hessian is zero, as it is where the loss is piecewise linear: there is no curvature to "
-    "divide by, and the update is the gradient, divided by `damping` if that is not 0."
-  )
-  HESSIAN_NOT_FINITE = "The Hessian holds NaN or infinity: the update is the gradient."
-  GRADIENT_NOT_FINITE = "The gradient holds NaN or infinity: the update is zero."
-  NO_SHIFT_HELPED = (
-    "No shift of the Hessian gave a finite descent direction: the update is the gradient."
-  )
-
-  @property
-  def code(self) -> int:
-    """The number that stands for this outcome in the state: its place in the list."""
-    return list(Outcome).index(self)
-
-
 class Step(NamedTuple):
   """A direction to subtract, and how it came about."""
 
-  direction: jax.Array  # float[n]
+  direction: Parts  # or one flat vector
   outcome: jax.Array  # int32[], the code of an `Outcome`
   shift: jax.Array  # float[], the multiple of the identity in it; 0 where there is no solve
 
 
+class Solver(abc.ABC):
+  """How `(H + damping I) p = g` is solved, and what is done where that would climb."""
+
+  @abc.abstractmethod
+  def direction(
+    self,
+    curvature: Linearization,
+    point: Point,
+    gradient: Parts,
+    damping: jax.Array,
+    largest: float,
+  ) -> Step:
+    """Gives a direction `p`: finite, no coordinate above `largest`, `<g, p> > 0` or `p` zero."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Cholesky(Solver):
+  """Solves by Cholesky's method with the first shift that makes the matrix positive definite.
+
+  Numerics:
+    The shift is the damping, then grows by a factor of 10 from `sqrt(machine_eps) * max|H|`. A
+    factor costs `n**3 / 6` multiplications. A matrix that is singular to rounding counts as not
+    definite, whatever the units of its coordinates: `diag(1, 1e-20)` is solved, not shifted.
+
+  Example:
+    >>> import kinkopt
+    >>> tx = kinkopt.newton.scale_by_newton(solver=kinkopt.newton.Cholesky())
+
+  References:
+    Nocedal and Wright, "Numerical Optimization" (2006), Algorithm 3.3.
+  """
+
+  def direction(
+    self,
+    curvature: Linearization,
+    point: Point,
+    gradient: Parts,
+    damping: jax.Array,
+    largest: float,
+  ) -> Step:
+    step = shifted_cholesky(curvature.matrix(), point.ravel(gradient), damping, largest)
+    return step._replace(direction=point.unravel(step.direction))
+
+
 class _Try(NamedTuple):
   shift: jax.Array  # float[]
-  factor: jax.Array  # float[n, n], lower triangular
+  factor: tuple[jax.Array, ...]
   succeeded: jax.Array  # bool[]
   count: jax.Array  # int32[]
+
+
+def safe_problem(
+  matrix: Matrix, gradient: jax.Array, damping: jax.Array
+) -> tuple[Matrix, jax.Array, jax.Array, jax.Array]:
+  """Exchanges what cannot be solved, and says what was wrong.
+
+  A lane that cannot be solved gets the identity, so that it neither prolongs the loops of the other
+  lanes under `vmap` nor brings NaN into their derivatives.
+
+  Returns:
+    `(matrix, gradient, is_solvable, code)`, with the code of `NEWTON` if nothing was wrong.
+  """
+  matrix_is_finite, gradient_is_finite = matrix.is_finite(), jnp.all(jnp.isfinite(gradient))
+  is_zero = matrix.largest() == 0
+  is_solvable = matrix_is_finite & gradient_is_finite & ~(is_zero & (damping == 0))
+  code = jnp.select(
+    [~gradient_is_finite, ~matrix_is_finite, is_zero],
+    [
+      Outcome.GRADIENT_NOT_FINITE.code,
+      Outcome.HESSIAN_NOT_FINITE.code,
+      Outcome.ZERO_HESSIAN.code,
+    ],
+    Outcome.NEWTON.code,
+  )
+  matrix = matrix.where(is_solvable, matrix.identity())
+  gradient = jnp.where(gradient_is_finite, gradient, 0)
+  return matrix, gradient, is_solvable, code.astype(jnp.int32)
 
 
 # Jitted here so that a loop that is not, does not compile the search for the shift at every step.
 @functools.partial(jax.jit, static_argnames="largest")
 def shifted_cholesky(
-  hessian: jax.Array, gradient: jax.Array, damping: ArrayLike, largest: float
+  matrix: Matrix, gradient: jax.Array, damping: ArrayLike, largest: float
 ) -> Step:
   """Solves `(H + shift I) p = g` with the first shift that makes `p` a descent direction.
 
   Args:
-    hessian: real `(n, n)`, n >= 1; the mean of its two triangles is used.
+    matrix: over n >= 1 coordinates.
     gradient: real `(n,)`, of the same dtype.
     damping: the first shift; >= 0.
     largest: the largest magnitude that a coordinate of the direction may have.
@@ -90,43 +136,21 @@ def shifted_cholesky(
     is zero or not finite, or the whole step is below the smallest number of the dtype.
 
   Numerics:
-    A factor is rejected when a pivot has lost all its digits, `l_ii**2 <= n * machine_eps * a_ii`:
-    such a matrix is singular to rounding. The test does not change when coordinates are rescaled,
-    so `diag(1, 1e-20)` is solved, not shifted. Derivatives pass through the solve by the implicit
-    function theorem; the shift is held fixed.
-
-  References:
-    Nocedal and Wright, "Numerical Optimization" (2006), Algorithm 3.3; Higham, "Accuracy and
-    Stability of Numerical Algorithms" (2002), Theorem 10.7, for the pivots.
+    Derivatives pass through the solve by the implicit function theorem; the shift is held fixed.
   """
-  damping = jnp.asarray(damping, hessian.dtype)
-  hessian = hessian / 2 + hessian.T / 2  # halved first: the sum could overflow
-  hessian_is_finite = jnp.all(jnp.isfinite(hessian))
-  gradient_is_finite = jnp.all(jnp.isfinite(gradient))
-  is_zero = jnp.all(hessian == 0)
-  is_solvable = hessian_is_finite & gradient_is_finite & ~(is_zero & (damping == 0))
-  # A lane that cannot be solved gets the identity, so that it neither prolongs the loop of the
-  # other lanes under `vmap` nor brings NaN into their derivatives.
-  matrix = jnp.where(is_solvable, hessian, jnp.eye(gradient.size, dtype=hessian.dtype))
-  vector = jnp.where(gradient_is_finite, gradient, 0)
-
+  damping = jnp.asarray(damping, gradient.dtype)
+  matrix, vector, is_solvable, code = safe_problem(matrix, gradient, damping)
   found = _find_shift(*jax.lax.stop_gradient((matrix, vector, damping)), largest)
   direction = jax.lax.custom_linear_solve(
-    lambda x: jnp.matmul(matrix, x, precision="highest") + found.shift * x,
+    lambda x: matrix.mv(x) + found.shift * x,
     vector,
-    lambda _, b: jax.scipy.linalg.cho_solve((found.factor, True), b),
+    lambda _, b: matrix.solve(found.factor, b),
     symmetric=True,
   )
   is_solved = is_solvable & found.succeeded
   outcome = jnp.select(
-    [~gradient_is_finite, ~hessian_is_finite, is_zero, ~found.succeeded, found.count > 1],
-    [
-      Outcome.GRADIENT_NOT_FINITE.code,
-      Outcome.HESSIAN_NOT_FINITE.code,
-      Outcome.ZERO_HESSIAN.code,
-      Outcome.NO_SHIFT_HELPED.code,
-      Outcome.SHIFTED.code,
-    ],
+    [code != Outcome.NEWTON.code, ~found.succeeded, found.count > 1],
+    [code, Outcome.NO_SHIFT_HELPED.code, Outcome.SHIFTED.code],
     Outcome.NEWTON.code,
   )
   return Step(
@@ -136,37 +160,40 @@ def shifted_cholesky(
   )
 
 
-def _find_shift(matrix: jax.Array, vector: jax.Array, damping: jax.Array, largest: float) -> _Try:
+def _find_shift(matrix: Matrix, vector: jax.Array, damping: jax.Array, largest: float) -> _Try:
   """Tries `damping`, then ever larger shifts, until the solution descends."""
-  n, dtype = vector.size, matrix.dtype
-  info = jnp.finfo(dtype)
-  first_shift = jnp.maximum(machine_eps(dtype) ** 0.5 * jnp.max(jnp.abs(matrix)), info.tiny)
+  dtype = vector.dtype
+  first_shift = jnp.maximum(machine_eps(dtype) ** 0.5 * matrix.largest(), jnp.finfo(dtype).tiny)
 
   def attempt(previous: _Try) -> _Try:
     grown = jnp.maximum(GROWTH * previous.shift, first_shift)
     shift = jnp.where(previous.count == 0, damping, grown)
-    shifted = matrix + shift * jnp.eye(n, dtype=dtype)
-    factor = jnp.linalg.cholesky(shifted, symmetrize_input=False)
-    direction = jax.scipy.linalg.cho_solve((factor, True), vector)
-    is_definite = jnp.all(jnp.diag(factor) ** 2 > n * info.eps * jnp.diag(shifted))
-    fits = jnp.all(jnp.abs(direction) <= largest)  # False for NaN
-    # A factor without rounding would ensure the slope; it is what is promised, so it is looked at.
-    # All zero: the gradient is, or the step underflows; either way nothing can climb.
-    descends = (_slope(vector, direction) > 0) | jnp.all(direction == 0)
-    return _Try(shift, factor, is_definite & fits & descends, previous.count + 1)
+    factor, is_definite = matrix.factor(shift)
+    direction = matrix.solve(factor, vector)
+    succeeded = is_definite & is_descent(vector, direction, largest)
+    return _Try(shift, factor, succeeded, previous.count + 1)
 
   def is_unfinished(last: _Try) -> jax.Array:
     return ~last.succeeded & (last.count < MAX_TRIES)
 
-  start = _Try(damping, jnp.zeros_like(matrix), jnp.array(False), jnp.zeros([], jnp.int32))
+  nothing = jax.tree.map(
+    lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), jax.eval_shape(matrix.factor, damping).arrays
+  )
+  start = _Try(damping, nothing, jnp.array(False), jnp.zeros([], jnp.int32))
   return jax.lax.while_loop(is_unfinished, attempt, start)
 
 
-def _slope(gradient: jax.Array, direction: jax.Array) -> jax.Array:
-  """Gives `<g, p>` up to a positive factor, chosen so that it neither overflows nor underflows."""
+def is_descent(gradient: jax.Array, direction: jax.Array, largest: float) -> jax.Array:
+  """Says whether a direction is finite, not too long, and does not climb.
 
-  def normalise(x: jax.Array) -> jax.Array:
-    largest = jnp.max(jnp.abs(x))
-    return x / jnp.where(largest == 0, 1, largest)
+  A factor without rounding would ensure the slope; it is what is promised, so it is looked at. All
+  zero: the gradient is, or the step underflows; either way nothing can climb.
+  """
 
-  return jnp.sum(normalise(gradient) * normalise(direction))
+  def normalise(x: jax.Array) -> jax.Array:  # so that the product neither over- nor underflows
+    size = jnp.max(jnp.abs(x))
+    return x / jnp.where(size == 0, 1, size)
+
+  fits = jnp.all(jnp.abs(direction) <= largest)  # False for NaN
+  slope = jnp.sum(normalise(gradient) * normalise(direction))
+  return fits & ((slope > 0) | jnp.all(direction == 0))

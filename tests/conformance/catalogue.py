@@ -28,6 +28,7 @@ ARGUMENTS = {"learning_rate": 0.1, "momentum": 0.9}  # for parameters without a 
 NOT_TRANSFORMS = {
   "rules.lookahead_params": "reads a state",
   "newton.outcome": "reads a state",
+  "newton.restricted": "wraps a transform",
   "monitor.band": "reads a ratio",
   "monitor.find_update_ratio": "reads a state",
   "monitor.read_update_ratios": "reads a state",
@@ -56,7 +57,9 @@ def discover(wings: Iterable[types.ModuleType]) -> dict[str, Transform]:
   for wing in wings:
     for export in getattr(wing, "__all__", ()):
       thing, name = getattr(wing, export), f"{wing.__name__.rpartition('.')[2]}.{export}"
-      is_data = isinstance(thing, type) and issubclass(thing, enum.Enum | tuple)
+      is_data = isinstance(thing, type) and (
+        issubclass(thing, enum.Enum | tuple) or dataclasses.is_dataclass(thing)
+      )
       if is_data or name in NOT_TRANSFORMS or not callable(thing):
         continue
       found[name] = Transform(name, thing, _minimal_arguments(name, thing))
@@ -100,7 +103,7 @@ REFUSALS = (
     "newton.*newton",
     "masked|partition",
     ValueError,
-    "masked",
+    "restricted",
     "`value_fn` cannot be called with a part of its parameters",
   ),
 )

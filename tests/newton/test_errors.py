@@ -6,8 +6,8 @@ import numpy as np
 import optax
 import pytest
 
+from kinkopt import newton as wing
 from kinkopt.newton import newton, outcome, scale_by_newton
-from kinkopt.newton._curvature import dense_hessian
 
 X = jnp.arange(1.0, 4.0)
 
@@ -31,17 +31,10 @@ def update(grads=X, params=X, value_fn=square, tx=None, state=None, **extra_args
       r"scale_by_newton\(damping=-0.5\)` is out of range",
     ),
     (
-      lambda: newton(damping=-2.0),
+      lambda: scale_by_newton(np.nan),
       ValueError,
-      r"damping=-2\)` is out of range: `damping` must lie in \[0, inf\)",
+      r"damping=nan\)` is out of range: `damping` must lie in \[0, inf\)",
     ),
-    (lambda: newton(damping=np.nan), ValueError, r"damping=nan\)` is out of range"),
-    (
-      lambda: newton(-1.0),
-      ValueError,
-      r"newton\(learning_rate=-1\)` is out of range.*share of the Newton step",
-    ),
-    (lambda: newton("1"), TypeError, r"newton\(learning_rate='1'\)` is not a real number"),
     (
       lambda: scale_by_newton(None),
       TypeError,
@@ -52,6 +45,66 @@ def update(grads=X, params=X, value_fn=square, tx=None, state=None, **extra_args
       lambda: newton().init({"w": X, "n": jnp.arange(2)}),
       TypeError,
       r"parameters, but the leaf `\['n'\]` is int64",
+    ),
+    (
+      lambda: newton(curvature="exact"),
+      TypeError,
+      r"newton\(curvature=...\)` must be a `Curvature`, but is 'exact'. Pass, say, `kinkopt.n",
+    ),
+    (
+      lambda: newton(globalization=wing.TrustRegion),
+      TypeError,
+      r"must be a `Globalization`, but is <class .*>. Write `TrustRegion\(\)`",
+    ),
+    (
+      lambda: scale_by_newton(solver=wing.Hessian()),
+      TypeError,
+      r"scale_by_newton\(solver=...\)` must be a `Solver`, but is Hessian\(.*Cholesky\(\)`",
+    ),
+    (
+      lambda: wing.AdaptiveDamping(-1.0),
+      ValueError,
+      r"AdaptiveDamping\(initial=-1\)` is out of range.*0 tries the Newton step first",
+    ),
+    (
+      lambda: wing.TrustRegion(0.0),
+      ValueError,
+      r"TrustRegion\(initial_radius=0\)` is out of range.*None takes the length",
+    ),
+    (
+      lambda: wing.CubicRegularization(np.inf),
+      ValueError,
+      r"CubicRegularization\(initial_weight=inf\)` is out of range",
+    ),
+    (
+      lambda: wing.SteihaugTrustRegion(-1),
+      ValueError,
+      r"SteihaugTrustRegion\(initial_radius=-1\)` is out of range.*unit of the parameters",
+    ),
+    (
+      lambda: wing.SteihaugTrustRegion(max_steps=2.5),
+      TypeError,
+      r"SteihaugTrustRegion\(max_steps=2.5\)` is not an integer. It counts products",
+    ),
+    (
+      lambda: wing.ConjugateGradients(rtol=1.0),
+      ValueError,
+      r"ConjugateGradients\(rtol=1\)` is out of range.*share of the gradient",
+    ),
+    (
+      lambda: wing.Eigenvalues(floor=-0.1),
+      ValueError,
+      r"Eigenvalues\(floor=-0.1\)` is out of range.*share of the largest magnitude",
+    ),
+    (
+      lambda: wing.Hessian(batch_size=0),
+      ValueError,
+      r"Hessian\(batch_size=0\)` is out of range.*how many columns are made at once",
+    ),
+    (
+      lambda: wing.GaussNewton(square, batch_size=True),
+      TypeError,
+      r"GaussNewton\(batch_size=True\)` is not an integer",
     ),
   ],
 )
@@ -122,7 +175,9 @@ def test_a_mask_is_named_as_what_breaks_the_loss(wrap):
 
 
 def test_a_state_without_newton_or_with_two_is_refused():
-  with pytest.raises(ValueError, match="state of one `scale_by_newton`, but found 0 in a tuple"):
+  with pytest.raises(
+    ValueError, match="state of one `newton` or `scale_by_newton`, but found 0 in a tuple"
+  ):
     outcome(optax.sgd(0.1).init(X))
   with pytest.raises(ValueError, match="but found 2 in a tuple"):
     outcome((newton().init(X), newton().init(X)))
@@ -139,6 +194,25 @@ def test_a_batch_of_outcomes_is_refused():
     outcome(states)
 
 
-def test_the_hessian_of_integers_is_refused():
-  with pytest.raises(TypeError, match=r"`dense_hessian` needs floating-point parameters"):
-    dense_hessian(square, jnp.arange(3))
+@pytest.mark.parametrize(
+  ("found", "gist"),
+  [
+    (jnp.ones((2, 2)), r"one array of shape \(3, 3\) over all real coordinates; this did not fit"),
+    ({"w": {"w": jnp.ones((3, 3))}}, r"must return what `jax.hessian\(value_fn\)\(params\)` gives"),
+  ],
+)
+def test_a_hessian_that_does_not_fit_is_refused(found, gist):
+  with pytest.raises(ValueError, match=gist):
+    update(tx=scale_by_newton(curvature=wing.Hessian(hessian_fn=lambda x: found)))
+
+
+def test_a_product_that_does_not_fit_is_refused():
+  tx = scale_by_newton(curvature=wing.Hessian(hvp_fn=lambda x, v: v[:2]))
+  with pytest.raises(ValueError, match=r"product leaf `\(root\)` is float64\[2\], but"):
+    update(tx=tx)
+
+
+def test_a_loss_of_outputs_that_is_not_scalar_is_refused():
+  tx = scale_by_newton(curvature=wing.GaussNewton(lambda x: x, loss_fn=lambda r: r))
+  with pytest.raises(TypeError, match=r"`loss_fn` must return one real number.*shape \(3,\)"):
+    update(tx=tx)

