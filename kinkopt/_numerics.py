@@ -103,3 +103,18 @@ def exact_step(x: ArrayLike, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
   x = jnp.asarray(x)
   moved = round_to_dtype(x + jnp.asarray(step, x.dtype))
   return moved, moved - x
+
+
+def normalized(x: jax.Array) -> jax.Array:
+  """Divides by the largest magnitude, so that products of two such neither over- nor underflow.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> print(normalized(jnp.array([1e38, -2e38], jnp.float32)).round(3))
+    [ 0.5 -1. ]
+  """
+  size = jnp.max(jnp.abs(x), initial=0)
+  root = jnp.sqrt(jnp.where(size > 0, size, 1))
+  return (
+    x / root / root
+  )  # XLA may multiply by a reciprocal instead, and that of `size` be subnormal

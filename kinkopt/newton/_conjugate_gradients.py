@@ -61,9 +61,14 @@ def truncated(
       which Newton's method converges faster than linearly.
     max_steps: the most products with H.
   """
+  # Divided by its largest coordinate, so that no square of it over- or underflows.
+  size = jnp.max(jnp.stack([jnp.max(jnp.abs(part), initial=0) for part in gradient]))
+  size = jnp.where(size > 0, size, 1)
+  root = jnp.sqrt(size)  # XLA may multiply by the reciprocal, and that of `size` be subnormal
+  gradient, radius = [part / root / root for part in gradient], radius / root / root
   square = dot(gradient, gradient)
   length = jnp.sqrt(square)
-  wished = jnp.minimum(0.1, jnp.sqrt(length)) if rtol is None else rtol
+  wished = jnp.minimum(0.1, jnp.sqrt(length) * jnp.sqrt(size)) if rtol is None else rtol
   goal = (wished * length) ** 2
   zero = jnp.zeros_like(square)
 
@@ -98,7 +103,7 @@ def truncated(
     found = _Iterate(step, residual, direction, following, decrease, code, at.count + 1)
     # What is not finite is not gone: the last iterate stands.
     is_finite = jnp.isfinite(decrease) & jnp.isfinite(following)
-    stay = at._replace(code=jnp.int32(Outcome.HESSIAN_NOT_FINITE.code), count=at.count + 1)
+    stay = at._replace(code=jnp.int32(Outcome.PRODUCT_NOT_FINITE.code), count=at.count + 1)
     return jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), found, stay)
 
   def is_unfinished(at: _Iterate) -> jax.Array:
@@ -108,8 +113,9 @@ def truncated(
   start = [jnp.zeros_like(part) for part in gradient]
   begin = _Iterate(start, gradient, gradient, square, zero, code, jnp.int32(0))
   last = jax.lax.while_loop(is_unfinished, advance, begin)
+  step, decrease = [size * part for part in last.step], size * last.decrease * size
   is_solved = (last.decrease > 0) | (square == 0)
-  return Model(last.step, zero, last.decrease, is_solved, zero, last.code)
+  return Model(step, zero, decrease, is_solved, zero, last.code)
 
 
 def _check_iteration(strategy: Any) -> None:
@@ -153,8 +159,7 @@ class ConjugateGradients(Solver):
     damping: jax.Array,
     largest: float,
   ) -> Step:
-    is_finite = jnp.isfinite(dot(gradient, gradient))
-    # A gradient whose square overflows is as good as one that is not finite only for the products.
+    is_finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(part)) for part in gradient]))
     vector = [jnp.where(is_finite, part, 0) for part in gradient]
     model = truncated(
       lambda parts: add(curvature.mv(parts), damping, parts),
@@ -166,9 +171,9 @@ class ConjugateGradients(Solver):
     is_short = [jnp.all(jnp.abs(part) <= largest) for part in model.step]
     fits = model.is_solved & jnp.all(jnp.stack(is_short))
     code = jnp.select(
-      [~is_finite, fits, model.code == Outcome.HESSIAN_NOT_FINITE.code],
-      [Outcome.GRADIENT_NOT_FINITE.code, model.code, Outcome.HESSIAN_NOT_FINITE.code],
-      Outcome.CLIMBS.code,
+      [~is_finite, fits],
+      [Outcome.GRADIENT_NOT_FINITE.code, model.code],
+      Outcome.PRODUCT_NOT_FINITE.code,
     )
     step = [jnp.where(fits, p, g) for p, g in zip(model.step, vector)]
     return Step(step, code.astype(jnp.int32), jnp.where(fits, damping, 0))

@@ -47,6 +47,10 @@ class Outcome(enum.Enum):
     "Conjugate gradients reached `max_steps` before `rtol`: the update descends, but solves the "
     "Newton equation only roughly."
   )
+  PRODUCT_NOT_FINITE = (
+    "A product with the Hessian is not finite, or the step too long for the dtype: the update is "
+    "what conjugate gradients had before, or the gradient."
+  )
   BOUNDARY = "The update ends at the edge of the region where the quadratic model is trusted."
   REJECTED = (
     "No trial step lowered the loss enough: the update is zero, and the next trial is shorter."

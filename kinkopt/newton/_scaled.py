@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 
 from kinkopt._checks import NON_NEGATIVE, POSITIVE
-from kinkopt._numerics import machine_eps
+from kinkopt._numerics import machine_eps, normalized
 from kinkopt.newton._checks import check_option
 from kinkopt.newton._curvature import Linearization
 from kinkopt.newton._globalization import GOOD, POOR, Globalization, Problem, next_radius
@@ -88,11 +88,11 @@ class Scaled(Globalization):
     memory: ScaledMemory,
     is_first: jax.Array,
   ) -> Problem:
-    matrix, vector = curvature.matrix(), point.ravel(gradient)
+    matrix, flat = curvature.matrix(), point.ravel(gradient)
     is_finite = matrix.is_finite()
     matrix = matrix.where(is_finite, matrix.map(jnp.zeros_like))
     units = jnp.maximum(memory.units, units_of(matrix))
-    matrix, vector = matrix.scaled(units), vector / units
+    matrix, vector = matrix.scaled(units), flat / units
     place = point.ravel(point.parts) * units
     size = matrix.bound()
     # Without curvature the step is the gradient, at first as long as the parameters are.
@@ -109,7 +109,10 @@ class Scaled(Globalization):
 
     def step(memory: ScaledMemory) -> Model:
       model = self.model(matrix, vector, memory.scale, limits)
-      return model._replace(step=point.unravel(model.step / memory.units))
+      step = model.step / memory.units
+      # A step along negative curvature alone, where the gradient underflowed in these units.
+      climbs = jnp.sum(normalized(flat) * normalized(step)) < 0
+      return model._replace(step=point.unravel(jnp.where(climbs, -step, step)))
 
     scale = jnp.where(is_first, first, memory.scale)
     return Problem(ScaledMemory(scale, units, jnp.zeros([], jnp.int32)), step, code)

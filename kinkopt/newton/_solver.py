@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 
-from kinkopt._numerics import machine_eps
+from kinkopt._numerics import machine_eps, normalized
 from kinkopt.newton._curvature import Linearization
 from kinkopt.newton._matrix import Matrix
 from kinkopt.newton._outcome import Outcome
@@ -189,11 +189,6 @@ def is_descent(gradient: jax.Array, direction: jax.Array, largest: float) -> jax
   A factor without rounding would ensure the slope; it is what is promised, so it is looked at. All
   zero: the gradient is, or the step underflows; either way nothing can climb.
   """
-
-  def normalise(x: jax.Array) -> jax.Array:  # so that the product neither over- nor underflows
-    size = jnp.max(jnp.abs(x))
-    return x / jnp.where(size == 0, 1, size)
-
   fits = jnp.all(jnp.abs(direction) <= largest)  # False for NaN
-  slope = jnp.sum(normalise(gradient) * normalise(direction))
+  slope = jnp.sum(normalized(gradient) * normalized(direction))
   return fits & ((slope > 0) | jnp.all(direction == 0))
