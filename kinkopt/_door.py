@@ -9,7 +9,7 @@ from typing import Any
 
 WINGS = ("gradcheck", "kinks", "monitor", "newton", "rules", "schedules")
 # What is used most, and the wing that it belongs to.
-VERBS = {"check_gradient": "gradcheck"}
+VERBS = {"check_gradient": "gradcheck", "minimize": "newton"}
 
 
 def __getattr__(name: str) -> Any:

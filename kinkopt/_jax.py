@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal
+from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
 
 __all__ = [
   "RULES",
@@ -27,6 +27,7 @@ __all__ = [
   "closed",
   "cut",
   "depends",
+  "evaluate",
   "expanded",
   "function",
   "has_programs",
@@ -59,6 +60,11 @@ def closed(program: Any) -> tuple[Any, Sequence[Any]]:
   """Divides a program, closed or open, into its equations' owner and its constants."""
   # From JAX 0.12 on, an open program carries its constants itself.
   return getattr(program, "jaxpr", program), getattr(program, "consts", ())
+
+
+def evaluate(code: Any, constants: Sequence[Any], operands: Sequence[Any]) -> list[Any]:
+  """Runs a program on other constants and operands."""
+  return jaxpr_as_fun(ClosedJaxpr(code, list(constants)))(*operands)
 
 
 def bind(eqn: Any, operands: Sequence[Any], **changed: Any) -> list[Any]:

@@ -73,7 +73,7 @@ class BlockDiagonal(Curvature):
         gradient = jax.grad(lambda inner, group=group: point.value_at(within(group, inner)))
         _, hvp = jax.linearize(gradient, chosen)
         product = lambda v, inner=inner, hvp=hvp: inner.ravel(hvp(inner.unravel(v)))  # noqa: E731
-        blocks.append(columns(product, inner, self.batch_size))
+        blocks.append(columns(product, inner.size, inner.dtype, self.batch_size))
       spans = tuple(tuple(ends[index] for index in group) for group in groups)
       return Blocks.symmetric(tuple(blocks), spans)
 

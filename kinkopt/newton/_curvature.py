@@ -56,7 +56,7 @@ def mapped(fun: Callable[[jax.Array], jax.Array], size: int, batch_size: int | N
 
 
 def columns(
-  mv: Callable[[jax.Array], jax.Array], point: Point, batch_size: int | None
+  mv: Callable[[jax.Array], jax.Array], size: int, dtype: jnp.dtype, batch_size: int | None
 ) -> jax.Array:
   """Writes a linear map of flat vectors out, one column in each row.
 
@@ -64,9 +64,9 @@ def columns(
   """
 
   def column(index: jax.Array) -> jax.Array:
-    return mv(jax.nn.one_hot(index, point.size, dtype=point.dtype))
+    return mv(jax.nn.one_hot(index, size, dtype=dtype))
 
-  return mapped(column, point.size, batch_size)
+  return mapped(column, size, batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,7 +123,7 @@ class Hessian(Curvature):
       return point.ravel(mv(point.unravel(vector)))
 
     def matrix_() -> Matrix:
-      return Blocks.full(columns(flat, point, self.batch_size))
+      return Blocks.full(columns(flat, point.size, point.dtype, self.batch_size))
 
     return Linearization(mv, matrix_)
 

@@ -77,7 +77,7 @@ class GaussNewton(Curvature):
       return product
 
     def matrix() -> Matrix:
-      rows = columns(lambda v: jvp(point.unravel(v)), point, self.batch_size)
+      rows = columns(lambda v: jvp(point.unravel(v)), point.size, point.dtype, self.batch_size)
       curved = rows if self.loss_fn is None else jax.vmap(curve)(rows)
       return Blocks.full(jnp.matmul(rows, curved.T, precision="highest").astype(point.dtype))
 

@@ -1,0 +1,140 @@
+"""One loop for one problem, and for many at once, each of which stops by itself.
+
+Under `vmap` a loop goes on until its slowest lane is done, and all lanes pay for it. Here, `vmap`
+gives the lanes to a few seats instead: where a lane is done, the next one sits down. With one seat
+the lanes run one after another, each as if it were alone, which is fastest on a CPU.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.custom_batching import custom_vmap
+
+from kinkopt import _jax
+from kinkopt._typing import PyTree
+
+
+def run(
+  begin: Callable[[PyTree], PyTree],
+  advance: Callable[[PyTree], PyTree],
+  is_done: Callable[[PyTree], jax.Array],
+  start: PyTree,
+  batch_size: int | None,
+) -> PyTree:
+  """Runs `carry = advance(carry)` from `begin(start)` until `is_done(carry)`.
+
+  Args:
+    begin: makes the first carry; may close over traced values, as may the others.
+    advance: gives a carry of the same structure, shapes and dtypes.
+    is_done: bool[] of a carry.
+    start: a tree of arrays.
+    batch_size: how many lanes run at once under `vmap`; None for what the device likes.
+
+  Returns:
+    The last carry, without derivatives.
+  """
+  # What the functions close over may have lanes too, so it is made an argument.
+  first, like = _jax.trace(begin, start)
+  following, _ = _jax.trace(advance, like)
+  ending, _ = _jax.trace(is_done, like)
+  treedef = jax.tree.structure(like)
+  programs = [_jax.closed(program) for program in (first, following, ending)]
+
+  def bound(index: int, constants: list[list[Any]]) -> Callable[..., list[Any]]:
+    return lambda *operands: _jax.evaluate(programs[index][0], constants[index], operands)
+
+  def alone(constants: list[list[Any]], leaves: list[Any]) -> list[Any]:
+    done = bound(2, constants)
+    return jax.lax.while_loop(
+      lambda carry: ~done(*carry)[0],
+      lambda carry: bound(1, constants)(*carry),
+      bound(0, constants)(*leaves),
+    )
+
+  solve = custom_vmap(alone)
+
+  @solve.def_vmap
+  def many(size: int, is_batched: Any, *args: Any) -> tuple[Any, Any]:
+    leaves, structure = jax.tree.flatten(args)
+    flags = jax.tree.leaves(is_batched)
+    seats = _seats(size, batch_size)
+
+    def with_lane(lane: list[Any]) -> Any:
+      pieces = iter(lane)
+      return structure.unflatten([next(pieces) if f else x for x, f in zip(leaves, flags)])
+
+    lanes = [leaf for leaf, flag in zip(leaves, flags) if flag]
+    if seats == 1:
+      found = jax.lax.map(lambda lane: solve(*with_lane(lane)), lanes)
+    elif seats >= size:
+      found = jax.vmap(lambda lane: alone(*with_lane(lane)))(lanes)
+    else:
+      found = _seated(bound, with_lane, lanes, size, seats)
+    return found, [True] * len(found)
+
+  operands = [list(constants) for _, constants in programs], jax.tree.leaves(start)
+  found = solve(*jax.lax.stop_gradient(operands))
+  return treedef.unflatten(found)
+
+
+def _seats(size: int, batch_size: int | None) -> int:
+  if batch_size is None:
+    batch_size = 1 if jax.default_backend() == "cpu" else 1024
+  return min(batch_size, size)
+
+
+def _seated(
+  bound: Callable[..., Any],
+  with_lane: Callable[[list[Any]], Any],
+  lanes: list[Any],
+  size: int,
+  seats: int,
+) -> list[Any]:
+  """Runs `size` lanes on fewer seats; a lane that is done makes room for the next."""
+
+  def sit_down(lane: list[Any]) -> list[Any]:
+    constants, leaves = with_lane(lane)
+    return bound(0, constants)(*leaves)
+
+  def step(lane: list[Any], carry: list[Any]) -> list[Any]:
+    return bound(1, with_lane(lane)[0])(*carry)
+
+  def is_done(lane: list[Any], carry: list[Any]) -> jax.Array:
+    return bound(2, with_lane(lane)[0])(*carry)[0]
+
+  def pick(index: jax.Array) -> list[Any]:
+    return [jnp.take(leaf, index, axis=0, mode="clip") for leaf in lanes]
+
+  def replace(taken: jax.Array, new: list[Any], old: list[Any]) -> list[Any]:
+    wide = lambda leaf: taken.reshape(taken.shape + (1,) * (jnp.ndim(leaf) - 1))  # noqa: E731
+    return [jnp.where(wide(a), a, b) for a, b in zip(new, old)]
+
+  def turn(at: tuple) -> tuple:
+    index, next_lane, at_work, carry, results = at
+    done = jax.vmap(is_done)(at_work, carry)
+    is_leaving = done & (index < size)
+    # Seats without a lane write beyond the end, which is dropped.
+    results = [
+      out.at[jnp.where(is_leaving, index, size)].set(leaf, mode="drop")
+      for out, leaf in zip(results, carry)
+    ]
+    order = next_lane + jnp.cumsum(done) - 1
+    index = jnp.where(done, jnp.minimum(order, size), index).astype(jnp.int32)
+    next_lane = jnp.minimum(next_lane + jnp.sum(done), size).astype(jnp.int32)
+
+    def reseat(_: None) -> tuple[list[Any], list[Any]]:
+      fresh = pick(index)
+      work = replace(done, fresh, at_work)
+      return work, replace(done, jax.vmap(sit_down)(fresh), carry)
+
+    at_work, carry = jax.lax.cond(jnp.any(done), reseat, lambda _: (at_work, carry), None)
+    return index, next_lane, at_work, jax.vmap(step)(at_work, carry), results
+
+  index = jnp.arange(seats, dtype=jnp.int32)
+  at_work = pick(index)
+  carry = jax.vmap(sit_down)(at_work)
+  results = [jnp.broadcast_to(leaf[0], (size, *leaf.shape[1:])) for leaf in carry]
+  start = (index, jnp.int32(seats), at_work, carry, results)
+  return jax.lax.while_loop(lambda at: jnp.any(at[0] < size), turn, start)[-1]
