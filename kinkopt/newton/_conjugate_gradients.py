@@ -43,6 +43,14 @@ class _Iterate(NamedTuple):
   count: jax.Array
 
 
+def _to_edge(at: _Iterate, radius: jax.Array) -> jax.Array:
+  """Gives how far along the direction the edge of the region is."""
+  a, b = dot(at.direction, at.direction), dot(at.step, at.direction)
+  missing = jnp.maximum(radius**2 - dot(at.step, at.step), 0)
+  root = jnp.sqrt(b**2 + a * missing)
+  return jnp.where(b > 0, missing / (b + root), (root - b) / a)
+
+
 def truncated(
   mv: Callable[[Parts], Parts],
   gradient: Parts,
@@ -72,19 +80,12 @@ def truncated(
   goal = (wished * length) ** 2
   zero = jnp.zeros_like(square)
 
-  def to_edge(at: _Iterate) -> jax.Array:
-    """Gives how far along the direction the edge is."""
-    a, b = dot(at.direction, at.direction), dot(at.step, at.direction)
-    missing = jnp.maximum(radius**2 - dot(at.step, at.step), 0)
-    root = jnp.sqrt(b**2 + a * missing)
-    return jnp.where(b > 0, missing / (b + root), (root - b) / a)
-
   def advance(at: _Iterate) -> _Iterate:
     product = mv(at.direction)
     curvature, slope = dot(at.direction, product), dot(at.residual, at.direction)
     is_negative = ~(curvature > 0)
     alpha = at.square / jnp.where(is_negative, 1, curvature)
-    edge = jnp.where(jnp.isinf(radius), jnp.inf, to_edge(at))
+    edge = jnp.where(jnp.isinf(radius), jnp.inf, _to_edge(at, radius))
     # Without an edge there is nowhere to stop along negative curvature: at once, the gradient.
     alone = jnp.where(at.count == 0, 1, 0).astype(alpha.dtype)
     is_out = is_negative | (alpha >= edge)

@@ -17,7 +17,7 @@ from kinkopt.newton import _lanes
 from kinkopt.newton._implicit import solve_tangent
 from kinkopt.newton._newton import NOISE, NewtonState, newton
 from kinkopt.newton._outcome import Outcome
-from kinkopt.newton._point import scalar
+from kinkopt.newton._point import scalar, with_names
 from kinkopt.newton._solution import Solution, Stop
 
 # A line search that finds nothing may find something from the next start of its own; three times
@@ -124,7 +124,7 @@ def minimize(
     )
   params = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.result_type(leaf)), params)
   return _minimize(
-    params, {} if data is None else dict(data), tol, max_steps, fun=fun, optimizer=optimizer,
+    params, dict(data or {}), tol, jnp.int32(max_steps), fun=fun, optimizer=optimizer,
     has_aux=has_aux, callback=callback, batch_size=batch_size,
   )  # fmt: skip
 
@@ -136,7 +136,7 @@ def _minimize(
   params: optax.Params,
   data: dict[str, Any],
   tol: ArrayLike | None,
-  max_steps: ArrayLike,
+  max_steps: jax.Array,
   *,
   fun: Callable[..., Any],
   optimizer: optax.GradientTransformation,
@@ -148,13 +148,15 @@ def _minimize(
   if tol is None:
     tol = machine_eps(parts[0].dtype if parts else jnp.float32) ** 0.5
 
-  def value_and_aux(params: optax.Params) -> tuple[jax.Array, Any]:
-    found = fun(params, **data)
+  def value_and_aux(params: optax.Params, **named: Any) -> tuple[jax.Array, Any]:
+    found = fun(params, **{**data, **named})
     value, aux = found if has_aux else (found, None)
     return scalar("fun", value), aux
 
-  def value_fn(params: optax.Params) -> jax.Array:
-    return value_and_aux(params)[0]
+  def value_fn(params: optax.Params, **named: Any) -> jax.Array:
+    return value_and_aux(params, **named)[0]
+
+  with_names(value_fn, data)
 
   loop = _Loop(value_fn, optax.with_extra_args_support(optimizer), data, tol, max_steps, callback)
 
@@ -178,7 +180,7 @@ class _Loop(NamedTuple):
   optimizer: optax.GradientTransformationExtraArgs
   data: dict[str, Any]
   tol: ArrayLike
-  max_steps: ArrayLike
+  max_steps: jax.Array
   callback: Callable[[int, float, float], None] | None
 
   def begin(self, params: optax.Params) -> _Carry:
@@ -199,7 +201,7 @@ class _Loop(NamedTuple):
     )  # fmt: skip
     params = optax.apply_updates(at.params, updates)
     value, grads, size, is_finite = self._look(params)
-    steps = optax.safe_increment(at.steps)
+    steps = jnp.asarray(optax.safe_increment(at.steps))
     is_moved = _any(jax.tree.map(lambda a, b: jnp.any(a != b), params, at.params))
     noise = NOISE * machine_eps(value.dtype) * jnp.maximum(jnp.abs(value), jnp.abs(at.value))
     is_quiet = (jnp.abs(value - at.value) <= noise) & (size > at.best / 2)

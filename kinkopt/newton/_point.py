@@ -8,7 +8,7 @@ to end, as `kinkopt._coordinates` numbers it.
 
 import dataclasses
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -87,6 +87,14 @@ class Point:
       cut.append(vector[start : start + part.size].reshape(part.shape))
       start += part.size
     return cut
+
+
+def with_names(value_fn: Callable[..., Any], names: Iterable[str]) -> None:
+  """Makes a function say which named arguments it takes: only these does Optax hand to a loss."""
+  kinds = inspect.Parameter
+  named = [kinds(name, kinds.KEYWORD_ONLY) for name in names]
+  signature = inspect.Signature([kinds("params", kinds.POSITIONAL_ONLY), *named])
+  setattr(value_fn, "__signature__", signature)  # noqa: B010
 
 
 def scalar(caller: str, value: Any) -> jax.Array:

@@ -12,6 +12,7 @@ import optax
 from kinkopt._checks import check_same_tree
 from kinkopt._coordinates import leaf_names
 from kinkopt._typing import PyTree
+from kinkopt.newton._point import with_names
 
 
 def restricted(
@@ -114,11 +115,10 @@ def _join(sub: PyTree, whole: PyTree, chosen: list[bool]) -> PyTree:
 def _restrict(
   value_fn: Callable[..., Any], params: optax.Params, chosen: list[bool]
 ) -> Callable[..., Any]:
-  def restricted_fn(sub: PyTree, *args: Any, **kwargs: Any) -> Any:
-    return value_fn(_join(sub, params, chosen), *args, **kwargs)
+  def restricted_fn(sub: PyTree, **named: Any) -> Any:
+    return value_fn(_join(sub, params, chosen), **named)
 
-  # By this the line searches know which of the extra arguments the loss takes.
-  setattr(restricted_fn, "__signature__", inspect.signature(value_fn))  # noqa: B010
+  with_names(restricted_fn, list(inspect.signature(value_fn).parameters)[1:])
   return restricted_fn
 
 
