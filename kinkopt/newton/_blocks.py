@@ -75,7 +75,7 @@ class BlockDiagonal(Curvature):
         product = lambda v, inner=inner, hvp=hvp: inner.ravel(hvp(inner.unravel(v)))  # noqa: E731
         blocks.append(columns(product, inner.size, inner.dtype, self.batch_size))
       spans = tuple(tuple(ends[index] for index in group) for group in groups)
-      return Blocks.symmetric(tuple(blocks), spans)
+      return Blocks(tuple(blocks), spans)
 
     def mv(parts: Parts) -> Parts:
       product = [jnp.zeros_like(part) for part in parts]

@@ -106,7 +106,8 @@ class Hessian(Curvature):
   def at(self, point: Point) -> Linearization:
     if self.hessian_fn is not None:
       dense = _assembled(point.on_parts(self.hessian_fn)(point.parts), point)
-      matrix = Blocks.full(dense)
+      # Of what a user wrote, both triangles count; halved first, because the sum could overflow.
+      matrix = Blocks.full(dense / 2 + dense.T / 2)
       return Linearization(
         lambda parts: point.unravel(matrix.mv(point.ravel(parts))), lambda: matrix
       )

@@ -11,8 +11,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 
-from kinkopt._coordinates import ravel_real
+from kinkopt._coordinates import split_real
 from kinkopt.newton._curvature import Curvature, Linearization, check_batch_size, columns
 from kinkopt.newton._matrix import Blocks, Matrix
 from kinkopt.newton._point import Parts, Point, scalar
@@ -68,7 +69,7 @@ class GaussNewton(Curvature):
 
   def at(self, point: Point) -> Linearization:
     model = point.on_parts(self.output_fn)
-    outputs, jvp = jax.linearize(lambda parts: ravel_real(model(parts))[0], point.parts)
+    outputs, jvp = jax.linearize(lambda parts: split_real(model(parts))[0], point.parts)
     vjp = jax.linear_transpose(jvp, point.parts)
     curve = self._curve(point, jax.eval_shape(model, point.parts), outputs)
 
@@ -77,17 +78,21 @@ class GaussNewton(Curvature):
       return product
 
     def matrix() -> Matrix:
-      rows = columns(lambda v: jvp(point.unravel(v)), point.size, point.dtype, self.batch_size)
-      curved = rows if self.loss_fn is None else jax.vmap(curve)(rows)
+      flat, unravel = ravel_pytree(outputs)
+      rows = columns(
+        lambda v: ravel_pytree(jvp(point.unravel(v)))[0], point.size, point.dtype, self.batch_size
+      )
+      bend = lambda row: ravel_pytree(curve(unravel(row)))[0]  # noqa: E731
+      curved = rows if self.loss_fn is None else jax.vmap(bend)(rows.astype(flat.dtype))
       return Blocks.full(jnp.matmul(rows, curved.T, precision="highest").astype(point.dtype))
 
     return Linearization(mv, matrix)
 
-  def _curve(self, point: Point, like: Any, outputs: jax.Array) -> Callable[[jax.Array], jax.Array]:
-    """Gives the product with the Hessian of the loss over the outputs, laid end to end."""
+  def _curve(self, point: Point, like: Any, outputs: Parts) -> Callable[[Parts], Parts]:
+    """Gives the product with the Hessian of the loss over the outputs."""
     if self.loss_fn is None:
-      return lambda vector: vector
+      return lambda parts: parts
     loss, named = self.loss_fn, point.named_arguments(self.loss_fn)
-    _, unravel = ravel_real(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like))
-    gradient = jax.grad(lambda vector: scalar("loss_fn", loss(unravel(vector), **named)))
+    _, join = split_real(jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like))
+    gradient = jax.grad(lambda parts: scalar("loss_fn", loss(join(parts), **named)))
     return jax.linearize(gradient, outputs)[1]

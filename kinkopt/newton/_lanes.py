@@ -2,7 +2,7 @@
 
 Under `vmap` a loop goes on until its slowest lane is done, and all lanes pay for it. Here, `vmap`
 gives the lanes to a few seats instead: where a lane is done, the next one sits down. With one seat
-the lanes run one after another, each as if it were alone, which is fastest on a CPU.
+the lanes run one after another, each as if it were alone.
 """
 
 from collections.abc import Callable
@@ -81,7 +81,9 @@ def run(
 
 def _seats(size: int, batch_size: int | None) -> int:
   if batch_size is None:
-    batch_size = 1 if jax.default_backend() == "cpu" else 1024
+    # Measured on logistic regressions: on a CPU, 5 coefficients are twice as fast by 16 as by 1,
+    # 50 as fast by either, and slower by 64.
+    batch_size = 16 if jax.default_backend() == "cpu" else 1024
   return min(batch_size, size)
 
 

@@ -98,24 +98,15 @@ def _multiply(block: jax.Array, vector: jax.Array) -> jax.Array:
 @jax.tree_util.register_dataclass
 @dataclasses.dataclass(frozen=True)
 class Blocks(Matrix):
-  """Square blocks on the diagonal, each over one or more stretches of coordinates.
-
-  The mean of the two triangles is taken, halved first, because the sum could overflow.
-  """
+  """Square blocks on the diagonal, each over one or more stretches of coordinates."""
 
   blocks: tuple[jax.Array, ...]
   spans: tuple[tuple[tuple[int, int], ...], ...] = dataclasses.field(metadata={"static": True})
 
   @classmethod
-  def symmetric(
-    cls, blocks: tuple[jax.Array, ...], spans: tuple[tuple[tuple[int, int], ...], ...]
-  ) -> "Blocks":
-    return cls(tuple(block / 2 + block.T / 2 for block in blocks), spans)
-
-  @classmethod
   def full(cls, matrix: jax.Array) -> "Blocks":
-    """Makes one block of a whole matrix."""
-    return cls.symmetric((matrix,), (((0, len(matrix)),),))
+    """Makes one block of a whole matrix that is symmetric but for rounding."""
+    return cls((matrix,), (((0, len(matrix)),),))
 
   @property
   def arrays(self) -> tuple[jax.Array, ...]:

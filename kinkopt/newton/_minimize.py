@@ -73,7 +73,7 @@ def minimize(
     has_aux: whether `fun` returns something else besides the loss.
     callback: called with the number of the step, the loss and the size of the gradient, after each
       step, from wherever the device stands.
-    batch_size: how many problems run at once under `jax.vmap`. None takes 1 on a CPU, and 1024
+    batch_size: how many problems run at once under `jax.vmap`. None takes 16 on a CPU, and 1024
       elsewhere; where a problem is done, the next takes its place.
 
   Returns:

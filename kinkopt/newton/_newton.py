@@ -226,8 +226,7 @@ def _search(
     has_reason = (broken == Outcome.NEWTON.code) & ~last.is_accepted & ~last.is_noise
     return has_reason & (last.count < MAX_TRIALS)
 
-  no = jnp.array(False)
-  like = jax.eval_shape(problem.step, problem.memory)
-  model = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), like)
-  begin = _Trial(problem.memory, model, no, no, jnp.zeros([], jnp.int32))
+  no, none, zero = jnp.array(False), jnp.zeros([], jnp.int32), jnp.zeros([], point.dtype)
+  still = [jnp.zeros_like(part) for part in gradient]  # sharded as the steps will be
+  begin = _Trial(problem.memory, Model(still, zero, zero, no, zero, none), no, no, none)
   return jax.lax.while_loop(is_unfinished, attempt, begin)

@@ -26,6 +26,7 @@ def solve_batch(hessians, gradients) -> Step:
 
 def solve(hessian, gradient, damping=0.0, largest=None) -> Step:
   hessian, gradient = jnp.asarray(hessian), jnp.asarray(gradient)
+  hessian = hessian / 2 + hessian.T / 2
   largest = float(jnp.finfo(hessian.dtype).max) if largest is None else largest
   return shifted_cholesky(Blocks.full(hessian), gradient, damping, largest)
 
