@@ -1,5 +1,6 @@
 """Newton's method as Optax transforms: the gradient, divided by the curvature."""
 
+from kinkopt.newton._banded import BandedHessian
 from kinkopt.newton._blocks import BlockDiagonal, DiagonalHessian
 from kinkopt.newton._conjugate_gradients import ConjugateGradients, SteihaugTrustRegion
 from kinkopt.newton._curvature import Hessian
@@ -16,8 +17,8 @@ from kinkopt.newton._solution import Solution, Stop
 from kinkopt.newton._solver import Cholesky
 
 __all__ = [
-  "LU", "AdaptiveDamping", "BlockDiagonal", "Cholesky", "ConjugateGradients", "CubicRegularization",
-  "DiagonalHessian", "Eigenvalues", "GaussNewton", "Hessian", "Outcome", "Solution",
-  "SteihaugTrustRegion", "Stop", "TrustRegion", "minimize", "newton", "outcome", "restricted",
-  "scale_by_newton",
+  "LU", "AdaptiveDamping", "BandedHessian", "BlockDiagonal", "Cholesky", "ConjugateGradients",
+  "CubicRegularization", "DiagonalHessian", "Eigenvalues", "GaussNewton", "Hessian", "Outcome",
+  "Solution", "SteihaugTrustRegion", "Stop", "TrustRegion", "minimize", "newton", "outcome",
+  "restricted", "scale_by_newton",
 ]  # fmt: skip

@@ -67,8 +67,8 @@ def newton(
   where `batch` stands for any argument of `loss` after the parameters.
 
   Args:
-    curvature: which matrix `H` is: `Hessian()`, or `GaussNewton`, `BlockDiagonal`,
-      `DiagonalHessian`.
+    curvature: which matrix `H` is: `Hessian()`, or `GaussNewton`, `BandedHessian`,
+      `BlockDiagonal`, `DiagonalHessian`.
     globalization: what makes a step shorter: `AdaptiveDamping()`, or `TrustRegion`,
       `CubicRegularization`, or `SteihaugTrustRegion`, which makes no matrix.
 

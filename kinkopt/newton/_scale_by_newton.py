@@ -53,8 +53,8 @@ def scale_by_newton(
     damping: a number >= 0 or a schedule `count -> number`, added to the diagonal of the Hessian;
       unit: that of the Hessian. 0 is Newton's method; more shortens steps where the curvature is
       small.
-    curvature: which matrix `H` is: `Hessian()`, or `GaussNewton`, `BlockDiagonal`,
-      `DiagonalHessian`.
+    curvature: which matrix `H` is: `Hessian()`, or `GaussNewton`, `BandedHessian`,
+      `BlockDiagonal`, `DiagonalHessian`.
     solver: how it is divided by: `Cholesky()`, or `Eigenvalues`, `LU`, or `ConjugateGradients`,
       which makes no matrix.
 

@@ -102,6 +102,11 @@ def update(grads=X, params=X, value_fn=square, tx=None, state=None, **extra_args
       r"Hessian\(batch_size=0\)` is out of range.*how many columns are made at once",
     ),
     (
+      lambda: wing.BandedHessian(-1),
+      ValueError,
+      r"BandedHessian\(bandwidth=-1\)` is out of range.*far from the diagonal",
+    ),
+    (
       lambda: wing.GaussNewton(square, batch_size=True),
       TypeError,
       r"GaussNewton\(batch_size=True\)` is not an integer",
