@@ -81,9 +81,14 @@ def scale_by_newton(
     Complex parameters count as pairs of reals. As everywhere in Optax the incoming gradient is
     the conjugate of what `jax.grad` gives.
 
+    Of Optax's line searches take `scale_by_zoom_linesearch` with `initial_guess_strategy="one"`:
+    after one batch whose loss is NaN, `scale_by_backtracking_linesearch` tries no step again, ever.
+    In float32 give the latter `rtol=1e-6`, or it backs off from what is only rounding.
+
     In `optax.MultiSteps` the Hessian is that of `value_fn` with the arguments of the last call
     alone, and is computed in every call. `optax.masked` and `optax.partition` hand down only a
-    part of the parameters, which `value_fn` cannot be called with: an error says so.
+    part of the parameters, which `value_fn` cannot be called with: an error says so, and
+    `restricted` is the way.
     `optax.flatten` hands down one vector: there `value_fn` must take that.
 
     Forward and reverse derivatives of the update (an unrolled optimizer) pass through the solve.
