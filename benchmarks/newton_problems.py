@@ -34,29 +34,31 @@ from kinkopt import newton
 from tests.newton.problems import PROBLEMS, Problem
 
 MAX_NEWTON_STEPS, MAX_STEPS = 500, 5000
+PATIENCE = 3  # updates in a row without a step
 Values = list[float]  # of the loss, at the start and after each step
 Solver = Callable[[Problem, np.ndarray], Values]
 
 
 def by_optax(tx: optax.GradientTransformationExtraArgs, max_steps: int) -> Solver:
-  """Runs a chain until it makes no step or the gradient is 1e-13; one program for each problem."""
+  """Runs a chain until it makes no more steps or the gradient is 1e-13; one program for each problem."""
 
   @functools.cache
   def program(problem: Problem) -> Any:
     def run(x: jax.Array) -> Any:
       def advance(at: Any) -> Any:
-        x, state, values, count, _ = at
+        x, state, values, count, still = at
         value, grads = jax.value_and_grad(problem.loss)(x)
         updates, state = tx.update(grads, state, x, value=value, grad=grads, value_fn=problem.loss)
         following = optax.apply_updates(x, updates)
-        done = jnp.all(following == x) | (jnp.max(jnp.abs(grads)) <= 1e-13)
-        done |= ~jnp.all(jnp.isfinite(following))
-        return following, state, values.at[count].set(value), count + 1, done
+        still = jnp.where(jnp.all(following == x), still + 1, 0)
+        done = (jnp.max(jnp.abs(grads)) <= 1e-13) | ~jnp.all(jnp.isfinite(following))
+        still = jnp.where(done, PATIENCE, still)
+        return following, state, values.at[count].set(value), count + 1, still
 
       def goes_on(at: Any) -> jax.Array:
-        return ~at[-1] & (at[-2] < max_steps)
+        return (at[-1] < PATIENCE) & (at[-2] < max_steps)
 
-      start = (x, tx.init(x), jnp.full(max_steps + 1, jnp.nan), 0, jnp.array(False))
+      start = (x, tx.init(x), jnp.full(max_steps + 1, jnp.nan), 0, 0)
       x, _, values, count, _ = jax.lax.while_loop(goes_on, advance, start)
       return values.at[count].set(problem.loss(x)), count
 

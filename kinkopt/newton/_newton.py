@@ -214,7 +214,7 @@ def _search(
     value = point.value_of(params)
     decrease = (start - value).astype(point.dtype)
     floor = noise * jnp.maximum(jnp.abs(start), jnp.abs(value))
-    is_noise = (jnp.abs(decrease) <= floor) & (model.decrease <= floor)
+    is_noise = jnp.isfinite(value) & (jnp.abs(decrease) <= floor) & (model.decrease <= floor)
     decrease = jax.lax.cond(is_noise, lambda: by_slopes(model, params), lambda: decrease)
     is_defined = model.is_solved & jnp.isfinite(value)
     ratio = jnp.where(is_defined, decrease / model.decrease, -jnp.inf)

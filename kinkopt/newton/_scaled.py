@@ -168,7 +168,10 @@ class AdaptiveDamping(Scaled):
   ) -> jax.Array:
     used = model.shift
     smaller = jnp.where(used > 64 * machine_eps(scale.dtype), used / 10, 0)
+    # Beyond, the Hessian is nothing beside the damping.
+    largest = model.least / machine_eps(scale.dtype) ** 1.5
     larger = jnp.maximum(used * 2.5 * _doubled(rejections, scale.dtype), model.least)
+    larger = jnp.minimum(larger, largest)
     return jnp.select([ratio >= GOOD, ratio >= POOR], [smaller, used / 2], larger)
 
 
