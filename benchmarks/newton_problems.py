@@ -33,14 +33,14 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 from kinkopt import newton
 from tests.newton.problems import PROBLEMS, Problem
 
-MAX_NEWTON_STEPS, MAX_STEPS = 500, 5000
+MAX_STEPS = 5000  # for each solver
 PATIENCE = 3  # updates in a row without a step
 Values = list[float]  # of the loss, at the start and after each step
 Solver = Callable[[Problem, np.ndarray], Values]
 
 
-def by_optax(tx: optax.GradientTransformationExtraArgs, max_steps: int) -> Solver:
-  """Runs a chain until it makes no more steps or the gradient is 1e-13; one program for each problem."""
+def by_optax(tx: optax.GradientTransformationExtraArgs) -> Solver:
+  """Runs a chain until it makes no more steps or the gradient is 1e-13; a program a problem."""
 
   @functools.cache
   def program(problem: Problem) -> Any:
@@ -56,9 +56,9 @@ def by_optax(tx: optax.GradientTransformationExtraArgs, max_steps: int) -> Solve
         return following, state, values.at[count].set(value), count + 1, still
 
       def goes_on(at: Any) -> jax.Array:
-        return (at[-1] < PATIENCE) & (at[-2] < max_steps)
+        return (at[-1] < PATIENCE) & (at[-2] < MAX_STEPS)
 
-      start = (x, tx.init(x), jnp.full(max_steps + 1, jnp.nan), 0, 0)
+      start = (x, tx.init(x), jnp.full(MAX_STEPS + 1, jnp.nan), 0, 0)
       x, _, values, count, _ = jax.lax.while_loop(goes_on, advance, start)
       return values.at[count].set(problem.loss(x)), count
 
@@ -92,7 +92,7 @@ def by_scipy(method: str) -> Solver:
       warnings.simplefilter("ignore")
       found = scipy.optimize.minimize(
         lambda x: tuple(map(np.asarray, look(x))), start, jac=True, hess=curvature, method=method,
-        options={"maxiter": MAX_NEWTON_STEPS, **({"gtol": 1e-8} if "trust" in method else {})},
+        options={"maxiter": MAX_STEPS, **({"gtol": 1e-8} if "trust" in method else {})},
       )  # fmt: skip
     return [*values, float(found.fun)]
 
@@ -123,12 +123,12 @@ def by_optimistix(name: str) -> Solver:
 
 def _with(globalization: Any = newton.AdaptiveDamping(), **kwargs: Any) -> Solver:  # noqa: B008
   tx = newton.newton(globalization=globalization, **kwargs)
-  return by_optax(tx, MAX_NEWTON_STEPS)
+  return by_optax(tx)
 
 
 def _searched(search: optax.GradientTransformationExtraArgs) -> Solver:
   chain = optax.chain(newton.scale_by_newton(), optax.scale(-1), search)
-  return by_optax(chain, MAX_NEWTON_STEPS)
+  return by_optax(chain)
 
 
 def gauss_newton(problem: Problem, start: np.ndarray) -> Values:
@@ -155,7 +155,7 @@ SOLVERS: dict[str, Solver] = {
   "newton, GaussNewton": gauss_newton,
   "optimistix BFGS": by_optimistix("BFGS"),
   "optimistix LBFGS": by_optimistix("LBFGS"),
-  "optax.lbfgs": by_optax(optax.lbfgs(), MAX_STEPS),
+  "optax.lbfgs": by_optax(optax.lbfgs()),
 }
 WITH_HESSIANS = list(SOLVERS)[:7]
 
