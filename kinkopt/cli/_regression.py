@@ -45,7 +45,8 @@ def solve(run: Run, data: Data, console: Console) -> list[float]:
     Heading("Newton's method"),
     Text(
       f"A softmax regression on the same images ({size:,} parameters, {PENALTY:g}/2 |x|^2 added), "
-      f"in float64 from zero, by full steps x -= H^-1 g until |g| <= {TOLERANCE:g}:"
+      f"in float64 from zero, by steps x -= H^-1 g, damped if they must be, until |g| <= "
+      f"{TOLERANCE:g}:"
     ),
   )
   if size > MOST_PARAMETERS:

@@ -109,7 +109,8 @@ def minimize(
     >>> print(jax.jacobian(where)(2.0).round(2))  # the minimum is at (a, a**2)
     [1. 4.]
   """
-  check_floating("minimize", params, "parameters")
+  advice = "close over counters and masks, or hand them on as `data`."
+  check_floating("minimize", params, "parameters", advice)
   advice = "It is what no coordinate of the gradient may exceed in the end."
   if tol is not None:
     check_number("minimize", "tol", tol, NON_NEGATIVE, advice)

@@ -331,7 +331,11 @@ def test_batches_of_batches():
       TypeError,
       r"minimize\(optimizer=...\)` must be an Optax transform, but is <function newton",
     ),
-    ({"params": jnp.arange(2)}, TypeError, r"`minimize` needs floating-point parameters"),
+    (
+      {"params": jnp.arange(2)},
+      TypeError,
+      r"`minimize` needs floating-point parameters.*close over counters and masks, or hand them on",
+    ),
     (
       {"fun": lambda x: x},
       TypeError,
