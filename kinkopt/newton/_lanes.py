@@ -6,7 +6,7 @@ the lanes run one after another, each as if it were alone.
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -16,14 +16,22 @@ from kinkopt import _jax
 from kinkopt._typing import PyTree
 
 
-def run(
+class Loop(NamedTuple):
+  """A loop as a function of all that it depends on."""
+
+  run: Callable[[list[list[Any]], list[Any]], list[Any]]  # constants, leaves of the start -> carry
+  constants: list[list[Any]]  # what it closed over
+  carry: Any  # the structure of a carry
+
+
+def loop(
   begin: Callable[[PyTree], PyTree],
   advance: Callable[[PyTree], PyTree],
   is_done: Callable[[PyTree], jax.Array],
   start: PyTree,
   batch_size: int | None,
-) -> PyTree:
-  """Runs `carry = advance(carry)` from `begin(start)` until `is_done(carry)`.
+) -> Loop:
+  """Writes down `carry = advance(carry)` from `begin(start)` until `is_done(carry)`.
 
   Args:
     begin: makes the first carry; may close over traced values, as may the others.
@@ -31,15 +39,11 @@ def run(
     is_done: bool[] of a carry.
     start: a tree of arrays.
     batch_size: how many lanes run at once under `vmap`; None for what the device likes.
-
-  Returns:
-    The last carry, without derivatives.
   """
   # What the functions close over may have lanes too, so it is made an argument.
   first, like = _jax.trace(begin, start)
   following, _ = _jax.trace(advance, like)
   ending, _ = _jax.trace(is_done, like)
-  treedef = jax.tree.structure(like)
   programs = [_jax.closed(program) for program in (first, following, ending)]
 
   def bound(index: int, constants: list[list[Any]]) -> Callable[..., list[Any]]:
@@ -74,9 +78,7 @@ def run(
       found = _seated(bound, with_lane, lanes, size, seats)
     return found, [True] * len(found)
 
-  operands = [list(constants) for _, constants in programs], jax.tree.leaves(start)
-  found = solve(*jax.lax.stop_gradient(operands))
-  return treedef.unflatten(found)
+  return Loop(solve, [list(part) for _, part in programs], jax.tree.structure(like))
 
 
 def _seats(size: int, batch_size: int | None) -> int:

@@ -13,8 +13,8 @@ from jax.typing import ArrayLike
 from kinkopt._checks import NON_NEGATIVE, Interval, check_floating, check_integer, check_number
 from kinkopt._coordinates import split_real
 from kinkopt._numerics import machine_eps
-from kinkopt.newton import _lanes
-from kinkopt.newton._implicit import solve_tangent
+from kinkopt.newton._implicit import minimiser
+from kinkopt.newton._lanes import loop as lanes_loop
 from kinkopt.newton._newton import NOISE, NewtonState, newton
 from kinkopt.newton._outcome import Outcome
 from kinkopt.newton._point import scalar, with_names
@@ -159,22 +159,20 @@ def _minimize(
 
   with_names(value_fn, data)
 
-  loop = _Loop(value_fn, optax.with_extra_args_support(optimizer), data, tol, max_steps, callback)
+  rounds = _Rounds(
+    value_fn, optax.with_extra_args_support(optimizer), data, tol, max_steps, callback
+  )
 
   def gradient(parts: list[jax.Array]) -> list[jax.Array]:
     return jax.grad(lambda parts: value_fn(join(parts)))(parts)
 
-  end = _lanes.run(loop.begin, loop.advance, loop.is_done, params, batch_size)
-  # The loop itself has no derivative; that of where it ends is found here.
-  found = jax.lax.custom_root(
-    gradient, split_real(end.params)[0], lambda _, found: found, solve_tangent
-  )
-  params = join(found)
-  value, aux = value_and_aux(params)
-  return Solution(params, value, end.size, end.steps, end.stopped, end.state, aux)
+  loop = lanes_loop(rounds.begin, rounds.advance, rounds.is_done, params, batch_size)
+  end = minimiser(loop, gradient, params)
+  value, aux = value_and_aux(end.params)
+  return Solution(end.params, value, end.size, end.steps, end.stopped, end.state, aux)
 
 
-class _Loop(NamedTuple):
+class _Rounds(NamedTuple):
   """One update after another, until there is a reason to stop."""
 
   value_fn: Callable[[optax.Params], jax.Array]

@@ -229,6 +229,18 @@ def test_its_derivative_passes_the_check_against_frozen_differences():
   np.testing.assert_allclose(jax.jacrev(minimiser)(2.0), difference, rtol=1e-6)
 
 
+def test_the_gradient_check_sees_through_it():
+  X, y = ridge_problem()
+
+  def summary(X, strength):
+    data = {"X": X, "y": y, "strength": strength}
+    return jnp.sum(jnp.sin(minimize(ridge, jnp.zeros(3), data=data).params))
+
+  assert kinkopt.check_gradient(summary, X, 0.5, argnums=(0, 1)).ok
+  planted = lambda *args: jax.tree.map(lambda g: 1.01 * g, jax.grad(summary, (0, 1))(*args))  # noqa: E731
+  assert not kinkopt.check_gradient(summary, X, 0.5, argnums=(0, 1), gradient=planted).ok
+
+
 def test_where_the_minimum_is_not_isolated_its_derivative_is_nan():
   def minimiser(a):
     return minimize(lambda x: (x[0] + x[1] - a) ** 2, jnp.zeros(2)).params
