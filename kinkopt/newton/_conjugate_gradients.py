@@ -20,7 +20,7 @@ from kinkopt.newton._globalization import Globalization, Problem, next_radius
 from kinkopt.newton._outcome import Outcome
 from kinkopt.newton._point import Parts, Point
 from kinkopt.newton._region import Model
-from kinkopt.newton._solver import Solver, Step
+from kinkopt.newton._solver import Solver, Step, rounding_of_sum
 
 
 def dot(a: Parts, b: Parts) -> jax.Array:
@@ -31,6 +31,10 @@ def dot(a: Parts, b: Parts) -> jax.Array:
 def add(a: Parts, scale: jax.Array, b: Parts) -> Parts:
   """Gives `a + scale * b`."""
   return [x + scale * y for x, y in zip(a, b)]
+
+
+def _magnitudes(parts: Parts) -> Parts:
+  return [jnp.abs(part) for part in parts]
 
 
 class _Iterate(NamedTuple):
@@ -115,7 +119,10 @@ def truncated(
   begin = _Iterate(start, gradient, gradient, square, zero, code, jnp.int32(0))
   last = jax.lax.while_loop(is_unfinished, advance, begin)
   step, decrease = [size * part for part in last.step], size * last.decrease * size
-  is_solved = (last.decrease > 0) | (square == 0)
+  slope, magnitude = dot(gradient, last.step), dot(*(_magnitudes(x) for x in (gradient, last.step)))
+  count = sum(part.size for part in gradient)
+  descends = slope > rounding_of_sum(count, slope.dtype) * magnitude
+  is_solved = (descends & (last.decrease > 0)) | (square == 0)
   return Model(step, zero, decrease, is_solved, zero, last.code)
 
 

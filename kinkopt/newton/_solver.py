@@ -190,5 +190,15 @@ def is_descent(gradient: jax.Array, direction: jax.Array, largest: float) -> jax
   zero: the gradient is, or the step underflows; either way nothing can climb.
   """
   fits = jnp.all(jnp.abs(direction) <= largest)  # False for NaN
-  slope = jnp.sum(normalized(gradient) * normalized(direction))
-  return fits & ((slope > 0) | jnp.all(direction == 0))
+  terms = normalized(gradient) * normalized(direction)
+  is_positive = jnp.sum(terms) > rounding_of_sum(terms.size, terms.dtype) * jnp.sum(jnp.abs(terms))
+  return fits & (is_positive | jnp.all(direction == 0))
+
+
+def rounding_of_sum(size: int, dtype: jnp.dtype) -> float:
+  """Gives what a sum may be wrong by, as a share of that of the magnitudes.
+
+  A sum that is positive by less may be negative. In practice errors grow with the root of their
+  number (Higham, "Accuracy and Stability", 2002, section 4.2).
+  """
+  return 4 * size**0.5 * machine_eps(dtype)

@@ -55,6 +55,18 @@ def assert_descends(direction, gradient, where):
   assert slope > 0 or np.array_equal(direction, gradient), where
 
 
+@pytest.mark.parametrize("solver", SOLVERS, ids=names(SOLVERS))
+def test_a_slope_that_rounding_may_have_turned_is_not_trusted(solver):
+  # Indefinite, and the solution of the Newton equation is orthogonal to the gradient but for 1e-7.
+  hessian = jnp.diag(jnp.array([1.0, -1.0], np.float32))
+  gradient = jnp.array([1.0, 1 - 2.0**-24 * 3], np.float32)
+  curvature = newton.Hessian(hessian_fn=lambda x: hessian)
+  tx = newton.scale_by_newton(curvature=curvature, solver=solver)
+  found, _ = tx.update(gradient, tx.init(gradient), gradient, value_fn=jnp.sum)
+  slope = np.sum(np.asarray(gradient, float) * np.asarray(found, float))
+  assert slope > 1e-3 * np.linalg.norm(gradient) * np.linalg.norm(found)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", [1, 5])
 @pytest.mark.parametrize("solver", SOLVERS, ids=names(SOLVERS))
