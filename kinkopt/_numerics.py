@@ -5,6 +5,8 @@ difference really takes, a quotient that may be 0/0, a root that may be differen
 relative error of the class notes. Arrays come in, arrays go out; nothing here knows of optimisers.
 """
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike, DTypeLike
@@ -105,6 +107,17 @@ def exact_step(x: ArrayLike, step: ArrayLike) -> tuple[jax.Array, jax.Array]:
   return moved, moved - x
 
 
+def all_finite(arrays: Sequence[jax.Array]) -> jax.Array:
+  """Says whether no entry of any array is NaN or infinite.
+
+  Example:
+    >>> import jax.numpy as jnp
+    >>> print(all_finite([jnp.ones(3), jnp.array([1.0, jnp.nan])]))
+    False
+  """
+  return jnp.all(jnp.array([jnp.all(jnp.isfinite(array)) for array in arrays], bool))
+
+
 def normalized(x: jax.Array) -> jax.Array:
   """Divides by the largest magnitude, so that products of two such neither over- nor underflow.
 
@@ -115,6 +128,5 @@ def normalized(x: jax.Array) -> jax.Array:
   """
   size = jnp.max(jnp.abs(x), initial=0)
   root = jnp.sqrt(jnp.where(size > 0, size, 1))
-  return (
-    x / root / root
-  )  # XLA may multiply by a reciprocal instead, and that of `size` be subnormal
+  # In two steps: XLA may multiply by a reciprocal instead, and that of `size` be subnormal.
+  return x / root / root

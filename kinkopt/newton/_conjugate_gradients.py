@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from kinkopt._checks import POSITIVE, Interval
+from kinkopt._numerics import all_finite
 from kinkopt.newton._checks import check_option
 from kinkopt.newton._curvature import Linearization
 from kinkopt.newton._globalization import Globalization, Problem, next_radius
@@ -167,7 +168,7 @@ class ConjugateGradients(Solver):
     damping: jax.Array,
     largest: float,
   ) -> Step:
-    is_finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(part)) for part in gradient]))
+    is_finite = all_finite(gradient)
     vector = [jnp.where(is_finite, part, 0) for part in gradient]
     model = truncated(
       lambda parts: add(curvature.mv(parts), damping, parts),

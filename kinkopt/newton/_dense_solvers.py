@@ -1,5 +1,6 @@
 """Direct solvers beside Cholesky's: by eigenvalues, and by elimination."""
 
+import abc
 import dataclasses
 
 import jax
@@ -9,13 +10,44 @@ from kinkopt._checks import Interval
 from kinkopt._numerics import machine_eps
 from kinkopt.newton._checks import check_option
 from kinkopt.newton._curvature import Linearization
+from kinkopt.newton._matrix import Matrix, multiply
 from kinkopt.newton._outcome import Outcome
 from kinkopt.newton._point import Parts, Point
 from kinkopt.newton._solver import Solver, Step, is_descent, safe_problem
 
 
+class DenseSolver(Solver):
+  """Writes the matrix out, and takes the solution if it descends, and the gradient else."""
+
+  @abc.abstractmethod
+  def solve(
+    self, matrix: Matrix, vector: jax.Array, damping: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
+    """Solves with a finite matrix; gives the direction and the code of how it came about."""
+
+  def direction(
+    self,
+    curvature: Linearization,
+    point: Point,
+    gradient: Parts,
+    damping: jax.Array,
+    largest: float,
+  ) -> Step:
+    matrix, vector, is_solvable, code = safe_problem(
+      curvature.matrix(), point.ravel(gradient), damping
+    )
+    found, found_code = self.solve(matrix, vector, damping)
+    descends = is_descent(vector, found, largest)
+    outcome = jnp.select(
+      [code != Outcome.NEWTON.code, ~descends], [code, Outcome.CLIMBS.code], found_code
+    ).astype(jnp.int32)
+    is_taken = is_solvable & descends
+    direction = jnp.where(is_taken, found, vector)
+    return Step(point.unravel(direction), outcome, jnp.where(is_taken, damping, 0))
+
+
 @dataclasses.dataclass(frozen=True)
-class Eigenvalues(Solver):
+class Eigenvalues(DenseSolver):
   """Divides by the magnitudes of the eigenvalues, so that a saddle repels.
 
   Args:
@@ -45,31 +77,22 @@ class Eigenvalues(Solver):
   def __post_init__(self) -> None:
     check_option(self, "floor", Interval(0, 1), "It is a share of the largest magnitude.")
 
-  def direction(
-    self,
-    curvature: Linearization,
-    point: Point,
-    gradient: Parts,
-    damping: jax.Array,
-    largest: float,
-  ) -> Step:
-    matrix, vector, is_solvable, code = safe_problem(
-      curvature.matrix(), point.ravel(gradient), damping
-    )
+  def solve(
+    self, matrix: Matrix, vector: jax.Array, damping: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
     # Scaled to 1, so that no product over- or underflows.
     size = jnp.maximum(matrix.largest(), damping)
     dense = matrix.dense() / size + damping / size * jnp.eye(vector.size, dtype=vector.dtype)
     values, vectors = jnp.linalg.eigh(dense)
     floor = machine_eps(vector.dtype) ** 0.5 if self.floor is None else self.floor
     magnitudes = jnp.maximum(jnp.abs(values), floor * jnp.max(jnp.abs(values)))
-    direction = _product(vectors, _product(vectors.T, vector) / magnitudes) / size
+    direction = multiply(vectors, multiply(vectors.T, vector) / magnitudes) / size
     is_flipped = jnp.any(values < magnitudes)
-    found = jnp.where(is_flipped, Outcome.FLIPPED.code, Outcome.NEWTON.code)
-    return _safe(direction, vector, found, code, is_solvable, damping, largest, point)
+    return direction, jnp.where(is_flipped, Outcome.FLIPPED.code, Outcome.NEWTON.code)
 
 
 @dataclasses.dataclass(frozen=True)
-class LU(Solver):
+class LU(DenseSolver):
   """Solves by elimination, whatever the signs of the eigenvalues, and takes what descends.
 
   Numerics:
@@ -80,42 +103,8 @@ class LU(Solver):
     >>> tx = kinkopt.newton.scale_by_newton(solver=kinkopt.newton.LU())
   """
 
-  def direction(
-    self,
-    curvature: Linearization,
-    point: Point,
-    gradient: Parts,
-    damping: jax.Array,
-    largest: float,
-  ) -> Step:
-    matrix, vector, is_solvable, code = safe_problem(
-      curvature.matrix(), point.ravel(gradient), damping
-    )
+  def solve(
+    self, matrix: Matrix, vector: jax.Array, damping: jax.Array
+  ) -> tuple[jax.Array, jax.Array]:
     shifted = matrix.dense() + damping * jnp.eye(vector.size, dtype=vector.dtype)
-    direction = jnp.linalg.solve(shifted, vector)
-    found = jnp.asarray(Outcome.NEWTON.code)
-    return _safe(direction, vector, found, code, is_solvable, damping, largest, point)
-
-
-def _product(matrix: jax.Array, vector: jax.Array) -> jax.Array:
-  return jnp.matmul(matrix, vector, precision="highest")
-
-
-def _safe(
-  direction: jax.Array,
-  gradient: jax.Array,
-  found: jax.Array,
-  code: jax.Array,
-  is_solvable: jax.Array,
-  damping: jax.Array,
-  largest: float,
-  point: Point,
-) -> Step:
-  """Takes a direction if it descends, and the gradient else."""
-  descends = is_descent(gradient, direction, largest)
-  outcome = jnp.select(
-    [code != Outcome.NEWTON.code, ~descends], [code, Outcome.CLIMBS.code], found
-  ).astype(jnp.int32)
-  taken = jnp.where(is_solvable & descends, direction, gradient)
-  shift = jnp.where(is_solvable & descends, damping, 0)
-  return Step(point.unravel(taken), outcome, shift)
+    return jnp.linalg.solve(shifted, vector), jnp.asarray(Outcome.NEWTON.code)

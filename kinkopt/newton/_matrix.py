@@ -14,7 +14,7 @@ import jax
 import jax.numpy as jnp
 import jax.scipy.linalg
 
-from kinkopt._numerics import machine_eps
+from kinkopt._numerics import all_finite, machine_eps
 
 
 class Factor(NamedTuple):
@@ -83,7 +83,7 @@ class Matrix(abc.ABC):
   def is_finite(self) -> jax.Array:
     """Says whether no entry is NaN or infinite."""
     # Not by `largest`: on a CPU XLA's maximum may lose a NaN.
-    return jnp.all(jnp.stack([jnp.all(jnp.isfinite(array)) for array in self.arrays]))
+    return all_finite(self.arrays)
 
   def where(self, condition: jax.Array, other: "Matrix") -> "Matrix":
     """Takes another matrix of the same pattern if a scalar condition does not hold."""
@@ -91,7 +91,8 @@ class Matrix(abc.ABC):
     return self.with_arrays(tuple(jnp.where(condition, a, b) for a, b in pairs))
 
 
-def _multiply(block: jax.Array, vector: jax.Array) -> jax.Array:
+def multiply(block: jax.Array, vector: jax.Array) -> jax.Array:
+  """Multiplies a vector by a matrix in full precision, on an accelerator too."""
   return jnp.matmul(block, vector, precision="highest")
 
 
@@ -158,7 +159,7 @@ class Blocks(Matrix):
     return self.with_arrays(tuple(jnp.eye(len(b), dtype=b.dtype) for b in self.blocks))
 
   def mv(self, vector: jax.Array) -> jax.Array:
-    return self._paste([_multiply(b, piece) for b, piece in zip(self.blocks, self._cut(vector))])
+    return self._paste([multiply(b, piece) for b, piece in zip(self.blocks, self._cut(vector))])
 
   def scaled(self, scales: jax.Array) -> "Blocks":
     pairs = zip(self.blocks, self._cut(scales))

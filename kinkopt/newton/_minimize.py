@@ -12,7 +12,7 @@ from jax.typing import ArrayLike
 
 from kinkopt._checks import NON_NEGATIVE, Interval, check_floating, check_integer, check_number
 from kinkopt._coordinates import split_real
-from kinkopt._numerics import machine_eps
+from kinkopt._numerics import all_finite, machine_eps
 from kinkopt.newton._implicit import minimiser
 from kinkopt.newton._lanes import loop as lanes_loop
 from kinkopt.newton._newton import NOISE, NewtonState, newton
@@ -240,9 +240,7 @@ class _Rounds(NamedTuple):
     grads = optax.tree.conj(grads)
     parts = split_real(grads)[0]
     sizes = [jnp.max(jnp.abs(part), initial=0) for part in parts]
-    is_finite = jnp.isfinite(value)
-    for part in parts:
-      is_finite &= jnp.all(jnp.isfinite(part))
+    is_finite = all_finite([value, *parts])
     size = jnp.max(jnp.stack(sizes)) if sizes else jnp.zeros([], value.dtype)
     return value, grads, size, is_finite
 

@@ -14,7 +14,7 @@ from jax.typing import ArrayLike
 
 from kinkopt._checks import check_floating
 from kinkopt._coordinates import split_real
-from kinkopt._numerics import machine_eps
+from kinkopt._numerics import all_finite, machine_eps
 from kinkopt.newton._checks import check_strategy, check_update
 from kinkopt.newton._curvature import Curvature, Hessian
 from kinkopt.newton._globalization import Globalization, Problem
@@ -165,9 +165,8 @@ def newton(
 
 def _broken(value: jax.Array, gradient: Parts) -> jax.Array:
   """Gives the code of what forbids any step, or that of `NEWTON`."""
-  is_finite = jnp.all(jnp.stack([jnp.all(jnp.isfinite(part)) for part in gradient]))
   return jnp.select(
-    [~jnp.isfinite(value), ~is_finite],
+    [~jnp.isfinite(value), ~all_finite(gradient)],
     [Outcome.VALUE_NOT_FINITE.code, Outcome.GRADIENT_NOT_FINITE.code],
     Outcome.NEWTON.code,
   )
