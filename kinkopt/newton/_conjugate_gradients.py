@@ -119,12 +119,21 @@ def truncated(
   start = [jnp.zeros_like(part) for part in gradient]
   begin = _Iterate(start, gradient, gradient, square, zero, code, jnp.int32(0))
   last = jax.lax.while_loop(is_unfinished, advance, begin)
+  return _model(last, gradient, size)
+
+
+def _model(last: _Iterate, gradient: Parts, size: jax.Array) -> Model:
+  """Describes the step of a problem that was divided by `size`."""
   step, decrease = [size * part for part in last.step], size * last.decrease * size
-  slope, magnitude = dot(gradient, last.step), dot(*(_magnitudes(x) for x in (gradient, last.step)))
+  # What underflows in the gradient's unit does not go down with the rest.
+  kept = [jnp.where(part == 0, 0, scaled) for part, scaled in zip(step, last.step)]
+  slope, magnitude = dot(gradient, kept), dot(*(_magnitudes(x) for x in (gradient, kept)))
   count = sum(part.size for part in gradient)
-  descends = slope > rounding_of_sum(count, slope.dtype) * magnitude
-  is_solved = (descends & (last.decrease > 0)) | (square == 0)
-  return Model(step, zero, decrease, is_solved, zero, last.code)
+  is_nothing = jnp.all(jnp.stack([jnp.all(part == 0) for part in step]))
+  descends = (slope > rounding_of_sum(count, slope.dtype) * magnitude) | is_nothing
+  is_flat = dot(gradient, gradient) == 0
+  zero = jnp.zeros_like(slope)
+  return Model(step, zero, decrease, (descends & (last.decrease > 0)) | is_flat, zero, last.code)
 
 
 def _check_iteration(strategy: Any) -> None:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 
 from kinkopt._numerics import machine_eps
-from kinkopt.newton._matrix import Matrix
+from kinkopt.newton._matrix import Factor, Matrix
 from kinkopt.newton._outcome import Outcome
 
 # Conn, Gould and Toint, "Trust-Region Methods" (2000), Algorithm 7.3.6 and section 7.3.11.
@@ -49,14 +49,12 @@ def norm(x: jax.Array) -> jax.Array:
   return jnp.sqrt(jnp.sum(x * x))
 
 
-def shifted_model(matrix: Matrix, gradient: jax.Array, shift: jax.Array) -> tuple[Model, Any]:
-  """Solves with one shift; gives the arrays of the factor, too."""
-  factor = matrix.factor(shift)
-  step = matrix.solve(factor.arrays, gradient)
+def shifted_model(factor: Factor, step: jax.Array, gradient: jax.Array, shift: jax.Array) -> Model:
+  """Describes the step that one shift gives."""
   decrease = (jnp.sum(gradient * step) + shift * jnp.sum(step * step)) / 2
   is_solved = factor.is_definite & jnp.isfinite(decrease) & (decrease >= 0)
   code = jnp.where(shift == 0, Outcome.NEWTON.code, Outcome.SHIFTED.code).astype(jnp.int32)
-  return Model(step, shift, decrease, is_solved, jnp.zeros_like(shift), code), factor.arrays
+  return Model(step, shift, decrease, is_solved, jnp.zeros_like(shift), code)
 
 
 def definite_model(
@@ -70,7 +68,9 @@ def definite_model(
   def attempt(last: tuple[Model, jax.Array]) -> tuple[Model, jax.Array]:
     model, count = last
     grown = jnp.maximum(GROWTH * model.shift, least)
-    model, _ = shifted_model(matrix, gradient, jnp.where(count == 0, shift, grown))
+    tried = jnp.where(count == 0, shift, grown)
+    factor = matrix.factor(tried)
+    model = shifted_model(factor, matrix.solve(factor.arrays, gradient), gradient, tried)
     code = jnp.where((count == 0) & (shift > 0), Outcome.DAMPED.code, model.code)
     model = model._replace(code=code.astype(jnp.int32))
     return model._replace(is_solved=model.is_solved & (norm(model.step) <= longest)), count + 1
@@ -83,15 +83,16 @@ def definite_model(
   return found._replace(step=jnp.where(found.is_solved, found.step, 0), least=least)
 
 
-def _lowest(matrix: Matrix, arrays: Any, like: jax.Array) -> tuple[jax.Array, jax.Array]:
-  """Estimates the direction of the lowest curvature of a factored matrix, and that curvature."""
-  # Two inverse iterations, from a start that no symmetry of a problem makes orthogonal to it.
+def _solve_both(matrix: Matrix, arrays: Any, a: jax.Array, b: jax.Array) -> list[jax.Array]:
+  """Solves with two vectors at once."""
+  # Not one by one, which may be at the same time: see `after`.
+  return list(jax.vmap(lambda vector: matrix.solve(arrays, vector))(jnp.stack([a, b])))
+
+
+def _some_direction(like: jax.Array) -> jax.Array:
+  """Gives a start for inverse iterations that no symmetry of a problem makes orthogonal to all."""
   start = 1 + 0.5 * jnp.cos(jnp.arange(like.size, dtype=like.dtype))
-  first = matrix.solve(arrays, start / norm(start))
-  first = first / norm(first)
-  second = matrix.solve(arrays, first)
-  length = norm(second)
-  return second / length, jnp.sum(first * second) / length**2
+  return start / norm(start)
 
 
 def _extended(
@@ -132,14 +133,20 @@ def step_of_length(
   negligible = 4 * gradient.size * machine_eps(dtype) * size
 
   def attempt(last: _Search) -> _Search:
-    model, arrays = shifted_model(matrix, gradient, last.shift)
-    shift, taken = last.shift, norm(model.step)
+    shift = last.shift
+    factor = matrix.factor(shift)
+    step, first = _solve_both(matrix, factor.arrays, gradient, some_direction)
+    model, taken = shifted_model(factor, step, gradient, shift), norm(step)
+    # Two inverse iterations find the direction of the lowest curvature.
+    first = first / norm(first)
+    solved_step, second = _solve_both(matrix, factor.arrays, step, first)
+    lowest = second / norm(second)
+    curvature = jnp.sum(first * second) / norm(second) ** 2
     reached = taken * (inverse_radius + weight / jnp.where(weight > 0, shift, 1))
     is_short = model.is_solved & (reached < 1 - LENGTH_RTOL)
     is_free = (shift <= negligible) & (weight == 0)
     fits = model.is_solved & (reached <= 1 + LENGTH_RTOL) & (~is_short | is_free)
-    # The hard case, tried wherever the step is too short: two more solves, no factorisation.
-    lowest, curvature = _lowest(matrix, arrays, gradient)
+    # The hard case, tried wherever the step is too short: no further factorisation.
     wished = 1 / jnp.where(reached > 0, reached / taken, inverse_radius + weight / shift)
     extended, loses_little = _extended(model, wished, lowest, curvature)
     is_hard = is_short & ~is_free & loses_little
@@ -147,7 +154,7 @@ def step_of_length(
     low = jnp.where(is_short, jnp.maximum(last.low, jnp.nan_to_num(shift - curvature)), shift)
     high = jnp.where(is_short, shift, last.high)
     # Newton's method for the length, where there is one; bisection in the logarithm else.
-    slope = jnp.sum(model.step * matrix.solve(arrays, model.step)) / taken**3
+    slope = jnp.sum(step * solved_step) / taken**3
     slope = slope + weight / jnp.where(shift > 0, shift, 1) ** 2
     newton = shift - (1 - reached) / taken / slope
     middle = jnp.maximum(jnp.sqrt(low * high), low + BISECTION * (high - low))
@@ -157,7 +164,7 @@ def step_of_length(
     is_done = fits | is_hard | ~(high > low)
     return _Search(following, low, high, found, is_done, last.count + 1)
 
-  zero = jnp.zeros([], dtype)
+  zero, some_direction = jnp.zeros([], dtype), _some_direction(gradient)
   low = jnp.maximum(-jnp.min(matrix.diagonal()), 0)
   high = size + length * inverse_radius + jnp.sqrt(weight * length)
   high = high * (1 + LENGTH_RTOL) + negligible
