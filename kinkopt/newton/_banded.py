@@ -16,7 +16,8 @@ import jax.scipy.linalg
 from kinkopt._checks import Interval
 from kinkopt._numerics import machine_eps
 from kinkopt.newton._checks import check_option
-from kinkopt.newton._curvature import Curvature, Hessian, Linearization, check_batch_size, mapped
+from kinkopt.newton._columns import mapped
+from kinkopt.newton._curvature import Curvature, Hessian, Linearization, check_batch_size
 from kinkopt.newton._matrix import Factor, Matrix
 from kinkopt.newton._point import Point
 

@@ -12,14 +12,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kinkopt.newton._curvature import (
-  Curvature,
-  Hessian,
-  Linearization,
-  check_batch_size,
-  columns,
-  mapped,
-)
+from kinkopt.newton._columns import columns, mapped
+from kinkopt.newton._curvature import Curvature, Hessian, Linearization, check_batch_size
 from kinkopt.newton._matrix import Blocks, Diagonal, Matrix
 from kinkopt.newton._point import Parts, Point
 
@@ -58,34 +52,29 @@ class BlockDiagonal(Curvature):
       ends.append((start, start + part.size))
       start += part.size
 
-    def within(group: tuple[int, ...], inner: Parts) -> Parts:
-      """Gives all parts, with those of a group exchanged."""
-      parts = list(point.parts)
-      for index, part in zip(group, inner):
-        parts[index] = part
-      return parts
+    def product(group: tuple[int, ...]) -> Callable[[Parts], Parts]:
+      """Gives the product with the Hessian of the leaves of a group, the others held fixed."""
+
+      def value(inner: Parts) -> jax.Array:
+        parts = list(point.parts)
+        for index, part in zip(group, inner):
+          parts[index] = part
+        return point.value_at(parts)
+
+      return jax.linearize(jax.grad(value), [point.parts[index] for index in group])[1]
 
     def matrix() -> Matrix:
-      blocks = []
-      for group in groups:
-        chosen = [point.parts[index] for index in group]
-        inner = dataclasses.replace(point, parts=chosen)
-        gradient = jax.grad(lambda inner, group=group: point.value_at(within(group, inner)))
-        _, hvp = jax.linearize(gradient, chosen)
-        product = lambda v, inner=inner, hvp=hvp: inner.ravel(hvp(inner.unravel(v)))  # noqa: E731
-        blocks.append(columns(product, inner.size, inner.dtype, self.batch_size))
+      chosen = [[point.parts[index] for index in group] for group in groups]
+      blocks = [columns(product(g), c, self.batch_size) for g, c in zip(groups, chosen)]
       spans = tuple(tuple(ends[index] for index in group) for group in groups)
       return Blocks(tuple(blocks), spans)
 
     def mv(parts: Parts) -> Parts:
-      product = [jnp.zeros_like(part) for part in parts]
+      found = [jnp.zeros_like(part) for part in parts]
       for group in groups:
-        gradient = jax.grad(lambda inner, group=group: point.value_at(within(group, inner)))
-        chosen = [point.parts[index] for index in group]
-        _, pieces = jax.jvp(gradient, (chosen,), ([parts[index] for index in group],))
-        for index, piece in zip(group, pieces):
-          product[index] = piece
-      return product
+        for index, piece in zip(group, product(group)([parts[index] for index in group])):
+          found[index] = piece
+      return found
 
     return Linearization(mv, matrix)
 

@@ -16,6 +16,7 @@ import jax.numpy as jnp
 
 from kinkopt._checks import Interval
 from kinkopt.newton._checks import check_option
+from kinkopt.newton._columns import columns
 from kinkopt.newton._matrix import Blocks, Matrix
 from kinkopt.newton._point import Parts, Point
 
@@ -40,33 +41,6 @@ def check_batch_size(curvature: Curvature) -> None:
   """Checks the `batch_size` of a curvature."""
   advice = "It is how many columns are made at once; None chooses."
   check_option(curvature, "batch_size", Interval(1, math.inf), advice)
-
-
-# Up to here one matrix product serves all columns at once; above, a CPU is as fast column by
-# column, in a small part of the memory.
-ONE_BATCH = 64
-
-
-def mapped(fun: Callable[[jax.Array], jax.Array], size: int, batch_size: int | None) -> jax.Array:
-  """Stacks `fun(0) ... fun(size - 1)`, made `batch_size` at a time."""
-  if batch_size is None:
-    wide = size if jax.default_backend() != "cpu" or size <= ONE_BATCH else 1
-    batch_size = min(wide, ONE_BATCH)
-  return jax.lax.map(fun, jnp.arange(size), batch_size=None if batch_size == 1 else batch_size)
-
-
-def columns(
-  mv: Callable[[jax.Array], jax.Array], size: int, dtype: jnp.dtype, batch_size: int | None
-) -> jax.Array:
-  """Writes a linear map of flat vectors out, one column in each row.
-
-  Each unit vector is made where it is used: beside the result no memory grows with their number.
-  """
-
-  def column(index: jax.Array) -> jax.Array:
-    return mv(jax.nn.one_hot(index, size, dtype=dtype))
-
-  return mapped(column, size, batch_size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,11 +94,8 @@ class Hessian(Curvature):
     else:
       _, mv = jax.linearize(jax.grad(point.value_at), point.parts)
 
-    def flat(vector: jax.Array) -> jax.Array:
-      return point.ravel(mv(point.unravel(vector)))
-
     def matrix_() -> Matrix:
-      return Blocks.full(columns(flat, point.size, point.dtype, self.batch_size))
+      return Blocks.full(columns(mv, point.parts, self.batch_size))
 
     return Linearization(mv, matrix_)
 

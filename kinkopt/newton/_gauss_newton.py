@@ -11,10 +11,10 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.flatten_util import ravel_pytree
 
 from kinkopt._coordinates import split_real
-from kinkopt.newton._curvature import Curvature, Linearization, check_batch_size, columns
+from kinkopt.newton._columns import unit_products
+from kinkopt.newton._curvature import Curvature, Linearization, check_batch_size
 from kinkopt.newton._matrix import Blocks, Matrix
 from kinkopt.newton._point import Parts, Point, scalar
 
@@ -78,13 +78,14 @@ class GaussNewton(Curvature):
       return product
 
     def matrix() -> Matrix:
-      flat, unravel = ravel_pytree(outputs)
-      rows = columns(
-        lambda v: ravel_pytree(jvp(point.unravel(v)))[0], point.size, point.dtype, self.batch_size
-      )
-      bend = lambda row: ravel_pytree(curve(unravel(row)))[0]  # noqa: E731
-      curved = rows if self.loss_fn is None else jax.vmap(bend)(rows.astype(flat.dtype))
-      return Blocks.full(jnp.matmul(rows, curved.T, precision="highest").astype(point.dtype))
+      rows = unit_products(jvp, point.parts, self.batch_size)
+      curved = rows if self.loss_fn is None else jax.vmap(curve)(rows)
+      flat = lambda array: array.reshape(len(array), -1)  # noqa: E731
+      products = [
+        jnp.matmul(flat(a), flat(b).T, precision="highest").astype(point.dtype)
+        for a, b in zip(rows, curved)
+      ]
+      return Blocks.full(sum(products, jnp.zeros([], point.dtype)))
 
     return Linearization(mv, matrix)
 

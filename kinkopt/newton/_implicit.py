@@ -15,8 +15,8 @@ from kinkopt import _jax
 from kinkopt._coordinates import split_real
 from kinkopt._numerics import machine_eps
 from kinkopt._typing import PyTree
+from kinkopt.newton._columns import columns
 from kinkopt.newton._conjugate_gradients import truncated
-from kinkopt.newton._curvature import columns
 from kinkopt.newton._lanes import Loop
 from kinkopt.newton._matrix import Blocks
 from kinkopt.newton._outcome import Outcome
@@ -84,8 +84,7 @@ def solve_tangent(hvp: Callable[[Parts], Parts], right: Parts) -> Parts:
 
 def _by_matrix(hvp: Callable[[Parts], Parts], right: Parts) -> Parts:
   vector, unravel = ravel_pytree(right)
-  flat = lambda v: ravel_pytree(hvp(unravel(v)))[0]  # noqa: E731
-  matrix = Blocks.full(columns(flat, vector.size, vector.dtype, None))
+  matrix = Blocks.full(columns(hvp, right, None))
   factor = matrix.factor(jnp.zeros([], vector.dtype))
   found = matrix.solve(factor.arrays, vector)
   return unravel(jnp.where(factor.is_definite, found, jnp.nan))

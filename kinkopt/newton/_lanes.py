@@ -102,43 +102,32 @@ def _seated(
     constants, leaves = with_lane(lane)
     return bound(0, constants)(*leaves)
 
-  def step(lane: list[Any], carry: list[Any]) -> list[Any]:
-    return bound(1, with_lane(lane)[0])(*carry)
+  def step(lane: list[Any], carry: list[Any]) -> tuple[list[Any], jax.Array]:
+    constants, _ = with_lane(lane)
+    is_done = bound(2, constants)
+    was_done = is_done(*carry)[0]  # as it sat down
+    following = bound(1, constants)(*carry)
+    carry = [jnp.where(was_done, old, new) for old, new in zip(carry, following)]
+    return carry, is_done(*carry)[0]
 
-  def is_done(lane: list[Any], carry: list[Any]) -> jax.Array:
-    return bound(2, with_lane(lane)[0])(*carry)[0]
-
-  def pick(index: jax.Array) -> list[Any]:
-    return [jnp.take(leaf, index, axis=0, mode="clip") for leaf in lanes]
-
-  def replace(taken: jax.Array, new: list[Any], old: list[Any]) -> list[Any]:
-    wide = lambda leaf: taken.reshape(taken.shape + (1,) * (jnp.ndim(leaf) - 1))  # noqa: E731
-    return [jnp.where(wide(a), a, b) for a, b in zip(new, old)]
+  def pick(rows: list[Any], index: jax.Array) -> list[Any]:
+    return [jnp.take(leaf, index, axis=0, mode="clip") for leaf in rows]
 
   def turn(at: tuple) -> tuple:
-    index, next_lane, at_work, carry, results = at
-    done = jax.vmap(is_done)(at_work, carry)
-    is_leaving = done & (index < size)
+    index, next_lane, carry, rows = at
+    carry, done = jax.vmap(step)(pick(lanes, index), carry)
     # Seats without a lane write beyond the end, which is dropped.
-    results = [
-      out.at[jnp.where(is_leaving, index, size)].set(leaf, mode="drop")
-      for out, leaf in zip(results, carry)
-    ]
+    left = jnp.where(done & (index < size), index, size)
+    rows = [row.at[left].set(leaf, mode="drop") for row, leaf in zip(rows, carry)]
     order = next_lane + jnp.cumsum(done) - 1
     index = jnp.where(done, jnp.minimum(order, size), index).astype(jnp.int32)
     next_lane = jnp.minimum(next_lane + jnp.sum(done), size).astype(jnp.int32)
+    wide = lambda leaf: done.reshape(done.shape + (1,) * (jnp.ndim(leaf) - 1))  # noqa: E731
+    carry = [jnp.where(wide(a), a, b) for a, b in zip(pick(rows, index), carry)]
+    return index, next_lane, carry, rows
 
-    def reseat(_: None) -> tuple[list[Any], list[Any]]:
-      fresh = pick(index)
-      work = replace(done, fresh, at_work)
-      return work, replace(done, jax.vmap(sit_down)(fresh), carry)
-
-    at_work, carry = jax.lax.cond(jnp.any(done), reseat, lambda _: (at_work, carry), None)
-    return index, next_lane, at_work, jax.vmap(step)(at_work, carry), results
-
+  # A row holds the carry of a lane that waits, and then of one that is done.
+  rows = jax.lax.map(sit_down, lanes, batch_size=seats)
   index = jnp.arange(seats, dtype=jnp.int32)
-  at_work = pick(index)
-  carry = jax.vmap(sit_down)(at_work)
-  results = [jnp.broadcast_to(leaf[0], (size, *leaf.shape[1:])) for leaf in carry]
-  start = (index, jnp.int32(seats), at_work, carry, results)
+  start = (index, jnp.int32(seats), pick(rows, index), rows)
   return jax.lax.while_loop(lambda at: jnp.any(at[0] < size), turn, start)[-1]

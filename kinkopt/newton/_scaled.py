@@ -25,6 +25,7 @@ from kinkopt.newton._point import Parts, Point
 from kinkopt.newton._region import Model, definite_model, norm, step_of_length
 
 SWEEPS = 6  # of Ruiz's equilibration; each halves the logarithm of what is left to do
+UNEVEN = 1.1  # a row whose largest entry is off by less is left as it is
 # A coordinate without curvature is not taken for one whose unit is infinitely long.
 LONGEST_UNIT = 1e10
 # Times the length of the parameters (or 1); MINPACK's default for the first radius.
@@ -47,14 +48,22 @@ class ScaledMemory(NamedTuple):
 
 
 def units_of(matrix: Matrix) -> jax.Array:
-  """Finds units in which the largest entry of each row is 1 (Ruiz, 2001)."""
+  """Finds units in which the largest entry of each row is about 1 (Ruiz, 2001)."""
+  rows = matrix.row_largest()
 
-  def sweep(_: int, units: jax.Array) -> jax.Array:
-    largest = matrix.scaled(units).row_largest()
-    return units * jnp.sqrt(jnp.where(largest > 0, largest, 1))
+  def sweep(at: tuple[jax.Array, ...]) -> tuple[jax.Array, ...]:
+    units, largest, count = at
+    units = units * jnp.sqrt(jnp.where(largest > 0, largest, 1))
+    return units, matrix.scaled(units).row_largest(), count + 1
 
-  units = jax.lax.fori_loop(0, SWEEPS, sweep, jnp.ones_like(matrix.diagonal()))
-  units = jnp.where(matrix.row_largest() > 0, units, 0)
+  def is_uneven(at: tuple[jax.Array, ...]) -> jax.Array:
+    _, largest, count = at
+    is_off = (largest > UNEVEN) | ((largest < 1 / UNEVEN) & (largest > 0))
+    return jnp.any(is_off) & (count < SWEEPS)
+
+  begin = (jnp.ones_like(rows), rows, jnp.zeros([], jnp.int32))
+  units, _, _ = jax.lax.while_loop(is_uneven, sweep, begin)
+  units = jnp.where(rows > 0, units, 0)
   units = jnp.maximum(units, jnp.max(units) / LONGEST_UNIT)
   return jnp.where(jnp.isfinite(units) & (units > 0), units, 1)
 

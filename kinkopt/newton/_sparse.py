@@ -15,7 +15,8 @@ import numpy as np
 
 from kinkopt._checks import check_floating
 from kinkopt.newton._banded import Banded
-from kinkopt.newton._curvature import Curvature, Hessian, Linearization, check_batch_size, mapped
+from kinkopt.newton._columns import mapped
+from kinkopt.newton._curvature import Curvature, Hessian, Linearization, check_batch_size
 from kinkopt.newton._matrix import Factor, Matrix
 from kinkopt.newton._point import Point
 

@@ -302,6 +302,17 @@ def test_poisoned_lanes_change_no_bit_of_the_others(batch_size):
   assert (poisoned.stopped[np.array(sick)] == Stop.NOT_FINITE.code).all()
 
 
+@pytest.mark.parametrize("batch_size", [1, 4, 100])
+def test_lanes_that_begin_where_they_end_take_no_step(batch_size):
+  a, starts = lanes(17)
+  starts[5:9] = np.stack([a[5:9], a[5:9] ** 2], 1)
+  starts[11] = np.nan
+  found = solve_lanes(a, starts, batch_size)
+  assert (found.steps[np.array([5, 6, 7, 8, 11])] == 0).all()
+  assert (np.delete(found.steps, [5, 6, 7, 8, 11]) > 0).all()
+  np.testing.assert_array_equal(found.params[5:9], starts[5:9])
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 8])
 def test_what_is_closed_over_may_have_lanes_and_so_may_its_derivative(batch_size):
   X, y = ridge_problem((4,))

@@ -65,12 +65,13 @@ def offset_rosenbrock(x):
 def test_a_large_constant_in_the_loss_stops_no_float32_run():
   start = jnp.array([-1.2, 1.0], jnp.float32)
   found = minimize(offset_rosenbrock, start, tol=1e-2)
-  np.testing.assert_allclose(found.params, [1, 1], atol=1e-2)
+  # The least curvature at the minimum is 0.4, so that the gradient allows a distance of 0.025.
+  np.testing.assert_allclose(found.params, [1, 1], atol=0.025)
   assert found.stopped == Stop.CONVERGED.code
   assert found.steps < 60
   # By values alone nothing closer than this can be told from the minimum.
   floor = 1e4 * float(jnp.finfo(jnp.float32).eps)
-  assert offset_rosenbrock(jnp.array([0.98, 0.96])) - 1e4 < floor
+  assert offset_rosenbrock(jnp.array([0.97, 0.94])) - 1e4 < floor
 
 
 def test_without_the_sign_the_chain_climbs_and_minimize_says_so():
