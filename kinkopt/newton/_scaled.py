@@ -25,7 +25,7 @@ from kinkopt.newton._point import Parts, Point
 from kinkopt.newton._region import Model, definite_model, norm, step_of_length
 
 SWEEPS = 6  # of Ruiz's equilibration; each halves the logarithm of what is left to do
-UNEVEN = 1.1  # a row whose largest entry is off by less is left as it is
+UNEVEN = 1.01  # a row whose largest entry is off by less is left as it is
 # A coordinate without curvature is not taken for one whose unit is infinitely long.
 LONGEST_UNIT = 1e10
 # Times the length of the parameters (or 1); MINPACK's default for the first radius.
