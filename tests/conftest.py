@@ -1,7 +1,10 @@
 """One setting for every test: the CPU, eight virtual devices of it, and 64 bits on."""
 
+import gc
+import itertools
 import logging
 import os
+import pathlib
 
 # Read once, when JAX makes its backend: must come before the first use of JAX. On a machine with a
 # GPU the tests would otherwise find one device, and other roundings than the tolerances expect.
@@ -23,6 +26,22 @@ def _settings_are_left_as_found():
   yield
   after = jax.config.values
   assert {name for name in before if before[name] != after[name]} == set()
+
+
+MAPPINGS = pathlib.Path("/proc/self/maps")  # where there is no Linux, there is no such limit
+ENDED = itertools.count(1)
+
+
+@pytest.fixture(autouse=True)
+def _compiled_programs_are_forgotten_in_time():
+  """Linux lets a process map memory 65,530 times, a program of XLA takes a few, and beyond it dies.
+
+  Seen as a segmentation fault in the compiler after some six thousand tests.
+  """
+  yield
+  if next(ENDED) % 50 == 0 and MAPPINGS.exists() and MAPPINGS.read_bytes().count(b"\n") > 20_000:
+    jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture
