@@ -141,7 +141,7 @@ def test_third_party_imports_are_declared_and_optional_ones_stay_behind_their_ex
   declared = distributions(PYPROJECT["project"]["dependencies"])
   extras = PYPROJECT["project"]["optional-dependencies"]
   # kinkopt.testing is for those who have pytest.
-  optional = distributions(extras["cli"]) | {"pytest"}
+  optional = distributions(extras["cli"]) | distributions(extras["sparse"]) | {"pytest"}
   deferred = {
     id(node)
     for function in ast.walk(TREES[path])

@@ -15,10 +15,11 @@ from kinkopt.newton._scale_by_newton import scale_by_newton
 from kinkopt.newton._scaled import AdaptiveDamping, CubicRegularization, TrustRegion
 from kinkopt.newton._solution import Solution, Stop
 from kinkopt.newton._solver import Cholesky
+from kinkopt.newton._sparse import SparseHessian
 
 __all__ = [
   "LU", "AdaptiveDamping", "BandedHessian", "BlockDiagonal", "Cholesky", "ConjugateGradients",
   "CubicRegularization", "DiagonalHessian", "Eigenvalues", "GaussNewton", "Hessian", "Outcome",
-  "Solution", "SteihaugTrustRegion", "Stop", "TrustRegion", "minimize", "newton",
+  "Solution", "SparseHessian", "SteihaugTrustRegion", "Stop", "TrustRegion", "minimize", "newton",
   "outcome", "restricted", "scale_by_newton",
 ]  # fmt: skip

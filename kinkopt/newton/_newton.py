@@ -68,7 +68,7 @@ def newton(
 
   Args:
     curvature: which matrix `H` is: `Hessian()`, or `GaussNewton`, `BandedHessian`,
-      `BlockDiagonal`, `DiagonalHessian`.
+      `SparseHessian`, `BlockDiagonal`, `DiagonalHessian`.
     globalization: what makes a step shorter: `AdaptiveDamping()`, or `TrustRegion`,
       `CubicRegularization`, or `SteihaugTrustRegion`, which makes no matrix.
 

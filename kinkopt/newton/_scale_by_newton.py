@@ -54,7 +54,7 @@ def scale_by_newton(
       unit: that of the Hessian. 0 is Newton's method; more shortens steps where the curvature is
       small.
     curvature: which matrix `H` is: `Hessian()`, or `GaussNewton`, `BandedHessian`,
-      `BlockDiagonal`, `DiagonalHessian`.
+      `SparseHessian`, `BlockDiagonal`, `DiagonalHessian`.
     solver: how it is divided by: `Cholesky()`, or `Eigenvalues`, `LU`, or `ConjugateGradients`,
       which makes no matrix.
 
