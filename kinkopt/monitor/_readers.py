@@ -5,12 +5,16 @@ result can be stacked into a history. `read_update_ratios` ends on the host, as 
 of each leaf to a number.
 """
 
+from collections.abc import Callable
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 import optax
 from jax.tree_util import keystr
 
 from kinkopt._coordinates import leaf_names
+from kinkopt.monitor._sums import norm_of_norms
 from kinkopt.monitor._update_ratio import UpdateRatioState
 
 
@@ -69,13 +73,15 @@ def find_update_ratio(opt_state: optax.OptState) -> UpdateRatioState:
 
 
 def read_update_ratios(
-  opt_state: optax.OptState, params: optax.Params
+  opt_state: optax.OptState, params: optax.Params, group: Callable[[str], str] | None = None
 ) -> dict[str, float] | dict[str, np.ndarray]:
   """Reads the ratio update : parameters of each leaf, by the leaf's path.
 
   Args:
     opt_state: any optimizer state that holds that of one `update_ratio`.
     params: the parameters, or anything with their tree: only the paths of its leaves are used.
+    group: from a leaf's path to the name of its group: the ratio is then that of all leaves of a
+      group together, by its name.
 
   Returns:
     For each leaf, from its path as one would index it, such as `['dense']['w']`, to its ratio: a
@@ -96,6 +102,8 @@ def read_update_ratios(
     >>> updates, state = tx.update(params, tx.init(params), params)
     >>> kinkopt.monitor.read_update_ratios(state, params)
     {"['b']": 0.5, "['w']": 0.5}
+    >>> kinkopt.monitor.read_update_ratios(state, params, group=lambda path: "all")
+    {'all': 0.5}
   """
   state, names = _find("read_update_ratios", opt_state), leaf_names(params)
   if isinstance(state.param_scale, jax.core.Tracer):
@@ -113,5 +121,17 @@ def read_update_ratios(
       "`jax.tree.map(lambda keep, p: p if keep else None, mask, params)`, under `optax.lookahead` "
       "`params.fast`."
     )
+  if group is not None:
+    names, state = _grouped(state, [group(name) for name in names])
   ratios = np.moveaxis(np.asarray(state.ratio), -1, 0)
   return dict(zip(names, ratios.tolist() if ratios.ndim == 1 else ratios))
+
+
+def _grouped(state: UpdateRatioState, labels: list[str]) -> tuple[list[str], UpdateRatioState]:
+  names = list(dict.fromkeys(labels))
+  members = [[k for k, label in enumerate(labels) if label == name] for name in names]
+
+  def together(scales: jax.Array) -> jax.Array:
+    return jnp.stack([norm_of_norms(scales[..., np.array(at)]) for at in members], axis=-1)
+
+  return names, jax.tree.map(together, state) if names else state

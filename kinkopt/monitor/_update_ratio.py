@@ -14,7 +14,8 @@ import optax
 from jax.typing import DTypeLike
 
 from kinkopt._checks import check_floating, check_same_tree
-from kinkopt._numerics import abs_sq, compute_dtype, real_dtype, safe_divide
+from kinkopt._numerics import compute_dtype, real_dtype, safe_divide
+from kinkopt.monitor._sums import AxisName, norm_of_norms, over_devices, stacked, sum_of_squares
 
 
 class UpdateRatioState(NamedTuple):
@@ -41,7 +42,7 @@ class UpdateRatioState(NamedTuple):
   @property
   def overall(self) -> jax.Array:
     """The norm of all updates over the norm of all parameters, shaped `[...]`; 0 without leaves."""
-    return _ratio(_norm_of_norms(self.update_scale), _norm_of_norms(self.param_scale))
+    return _ratio(norm_of_norms(self.update_scale), norm_of_norms(self.param_scale))
 
 
 def _ratio(update_scale: jax.Array, param_scale: jax.Array) -> jax.Array:
@@ -50,19 +51,21 @@ def _ratio(update_scale: jax.Array, param_scale: jax.Array) -> jax.Array:
   return jnp.where(is_finite, safe_divide(update_scale, param_scale), jnp.nan)
 
 
-def _norm_of_norms(scales: jax.Array) -> jax.Array:
-  # There are few of these, so scaling by the largest (no overflow, no underflow) costs nothing.
-  largest = jnp.max(scales, axis=-1, keepdims=True, initial=0)
-  scaled = safe_divide(scales, largest)
-  return largest[..., 0] * jnp.sqrt(jnp.sum(jnp.square(scaled), axis=-1))
-
-
-def _leaf_norms(tree: optax.Params, dtype: DTypeLike) -> jax.Array:
-  # A sum over the leaf as it is: `tree.vdot` and `norm(x.ravel())` gather a sharded leaf first.
-  leaves = [jnp.asarray(x, compute_dtype(jnp.result_type(x))) for x in jax.tree.leaves(tree)]
-  norms = [jnp.sqrt(jnp.sum(abs_sq(leaf))).astype(dtype) for leaf in leaves]
-  # The measurement watches; a derivative of the root at 0 must not reach whoever unrolls the steps.
-  return jax.lax.stop_gradient(jnp.stack(norms) if norms else jnp.zeros(0, dtype))
+def _measured(
+  params: optax.Params, updates: optax.Updates, dtype: DTypeLike, axis_name: AxisName
+) -> tuple[optax.Updates, UpdateRatioState]:
+  """Gives the updates, bit for bit, and the norms of both trees."""
+  leaves, structure = jax.tree.flatten(updates)
+  squares = [sum_of_squares(leaf) for leaf in jax.tree.leaves(params)]
+  if jax.device_count() == 1:
+    # XLA does not know that no sum of squares is negative: the updates have to wait for the norms
+    # of the parameters. Otherwise it keeps a copy of parameters that are donated, to be read later.
+    # Where there are shards, waiting for all devices would cost more.
+    leaves = [jnp.where(square < 0, -leaf, leaf) for leaf, square in zip(leaves, squares)]
+  sums = stacked([*squares, *map(sum_of_squares, leaves)], dtype)
+  norms = jnp.sqrt(over_devices(sums, axis_name))
+  state = UpdateRatioState(norms[: len(leaves)], norms[len(leaves) :])
+  return structure.unflatten(leaves), state
 
 
 def _check_update(
@@ -85,7 +88,9 @@ def _check_update(
     )
 
 
-def update_ratio() -> optax.GradientTransformationExtraArgs:
+def update_ratio(
+  measure: bool = True, *, axis_name: str | tuple[str, ...] | None = None
+) -> optax.GradientTransformationExtraArgs:
   r"""Measures how large each update is beside its parameters, and changes nothing.
 
   The class notes write::
@@ -98,6 +103,12 @@ def update_ratio() -> optax.GradientTransformationExtraArgs:
   It measures the updates as they are at its place in the chain, against the parameters before the
   step: as the last link it measures the step that is applied, as the first one the raw gradient.
   Inside `optax.MultiSteps` it measures the accumulated steps; behind it, the zeros in between too.
+
+  Args:
+    measure: whether to; False keeps the last state, for the steps between (see `every`).
+    axis_name: in a `jax.shard_map` that splits every leaf, the names of the axes that it is split
+      over: the norms are then those of the whole leaves. Elsewhere, sharded or not, they are
+      without it.
 
   Returns:
     A transformation that returns the very updates it was given, and needs `params` in `update`. Its
@@ -152,7 +163,8 @@ def update_ratio() -> optax.GradientTransformationExtraArgs:
   ) -> tuple[optax.Updates, UpdateRatioState]:
     del extra_args
     _check_update(updates, state, params)
-    dtype = state.param_scale.dtype
-    return updates, UpdateRatioState(_leaf_norms(params, dtype), _leaf_norms(updates, dtype))
+    if not measure:
+      return updates, state
+    return _measured(params, updates, state.param_scale.dtype, axis_name)
 
   return optax.GradientTransformationExtraArgs(init, update)

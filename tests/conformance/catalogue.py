@@ -31,8 +31,15 @@ NOT_TRANSFORMS = {
   "newton.outcome": "reads a state",
   "newton.restricted": "wraps a transform",
   "monitor.band": "reads a ratio",
+  "monitor.every": "chooses between steps",
+  "monitor.everything": "reads a state",
   "monitor.find_update_ratio": "reads a state",
+  "monitor.history": "reads a state",
+  "monitor.live": "shows a history",
   "monitor.read_update_ratios": "reads a state",
+  "monitor.record": "wraps a transform",
+  "monitor.tensorboard": "writes numbers",
+  "monitor.wandb": "writes numbers",
 }
 
 

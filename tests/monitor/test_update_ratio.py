@@ -60,7 +60,9 @@ def test_agrees_with_the_notes_over_many_steps():
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("jit", [False, True])
-def test_updates_pass_through_bit_for_bit(dtype, jit):
+@pytest.mark.parametrize("devices", [1, 8])
+def test_updates_pass_through_bit_for_bit(dtype, jit, devices, monkeypatch):
+  monkeypatch.setattr(jax, "device_count", lambda: devices)
   params = _params(dtype)
   updates = jax.tree.map(lambda p: p * jnp.asarray(1e-3, dtype), params)
   updates["b"] = updates["b"].at[0].set(jnp.nan).at[1].set(-0.0).at[2].set(jnp.inf)
@@ -71,6 +73,24 @@ def test_updates_pass_through_bit_for_bit(dtype, jit):
     assert passed[name].dtype == updates[name].dtype
     assert passed[name].weak_type == updates[name].weak_type
     assert np.asarray(passed[name]).tobytes() == np.asarray(updates[name]).tobytes()
+
+
+def test_on_one_device_donated_parameters_are_not_copied_to_be_measured(monkeypatch):
+  params = {"w": jnp.ones((512, 512), jnp.float32)}
+  tx = optax.chain(optax.adam(0.1), update_ratio())
+
+  def copies(devices):
+    monkeypatch.setattr(jax, "device_count", lambda: devices)
+
+    def step(params, state, grads):
+      updates, state = tx.update(grads, state, params)
+      return optax.apply_updates(params, updates), state
+
+    compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, tx.init(params), params).compile()
+    return compiled.as_text().count(" copy(")
+
+  assert copies(8) > 0
+  assert copies(1) == 0
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
