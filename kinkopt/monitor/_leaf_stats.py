@@ -12,11 +12,11 @@ from kinkopt._checks import check_floating
 from kinkopt._numerics import compute_dtype, real_dtype
 from kinkopt.monitor._sums import (
   AxisName,
-  count,
   norm_of_norms,
   over_devices,
   stacked,
   sum_of_squares,
+  zeros_and_not_finite,
 )
 
 
@@ -34,10 +34,11 @@ class LeafStatsState(NamedTuple):
 
 
 def _measured(leaves: Sequence[jax.Array], dtype: DTypeLike, axis_name: AxisName) -> LeafStatsState:
+  counts = [zeros_and_not_finite(jnp.asarray(leaf), dtype) for leaf in leaves]
   parts = [
     *map(sum_of_squares, leaves),
-    *(count(leaf == 0, dtype) for leaf in leaves),
-    *(count(~jnp.isfinite(leaf), dtype) for leaf in leaves),
+    *(zeros for zeros, _ in counts),
+    *(not_finite for _, not_finite in counts),
     *(jnp.asarray(jnp.size(leaf), dtype) for leaf in leaves),
   ]
   squares, zeros, not_finite, sizes = jnp.split(over_devices(stacked(parts, dtype), axis_name), 4)
@@ -67,8 +68,8 @@ def leaf_stats(
     ValueError: at `update`, if the state was made for another number of leaves.
 
   Numerics:
-    Two more passes over the leaves than `update_ratio` makes over the same. Norms: see there. A
-    negative zero is one.
+    One more pass over each leaf than the norm alone. Norms: see `update_ratio`. A negative zero is
+    one.
 
   Example:
     >>> import jax.numpy as jnp

@@ -246,7 +246,9 @@ def test_what_is_wrong_is_said(make, error, message):
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32, jnp.float64, jnp.complex64])
-def test_leaf_stats_count_what_is_there(dtype):
+@pytest.mark.parametrize("devices", [1, 8])
+def test_leaf_stats_count_what_is_there(dtype, devices, monkeypatch):
+  monkeypatch.setattr(jax, "device_count", lambda: devices)
   grads = {
     "a": jnp.array([3, 0, -4, -0.0, 0], dtype),
     "b": jnp.array([[jnp.inf, 1, jnp.nan, 0]], dtype),
