@@ -1,5 +1,6 @@
 """More than one device: eight of one process, and two processes of four each."""
 
+import functools
 import pathlib
 import socket
 import subprocess
@@ -59,7 +60,10 @@ def test_rules_step_on_eight_devices_as_on_one_and_send_nothing(rule, axis_type)
   for _ in range(5):
     one, state = step(one, state)
   assert [name for name in COLLECTIVES if name in text] == []
-  jax.tree.map(np.testing.assert_array_equal, (many, many_state), (one, state))
+  # Not bit for bit: XLA fuses a product and a sum into one rounding in the one program, and not in
+  # the other, where the shapes differ. Seen with jaxlib 0.12 for half of the rules.
+  same = functools.partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-15)
+  jax.tree.map(same, (many, many_state), (one, state))
   for name, leaf in many.items():
     assert leaf.sharding.is_equivalent_to(shardings[name], leaf.ndim)
   mirrors = [
@@ -140,7 +144,8 @@ def outputs(count):
   ]
   found = [process.communicate(timeout=300) for process in running]
   assert all(process.returncode == 0 for process in running), found
-  return [[line.split() for line in out.splitlines()] for out, _ in found]
+  own = [[line for line in out.splitlines() if not line.startswith("[Gloo]")] for out, _ in found]
+  return [[line.split() for line in lines] for lines in own]
 
 
 def test_two_processes_train_as_one():
@@ -148,6 +153,7 @@ def test_two_processes_train_as_one():
   assert both[0] == both[1]
   for expected, line in zip(alone, both[0], strict=True):
     np.testing.assert_allclose(float(line[1]), float(expected[1]), rtol=1e-12)
+    np.testing.assert_allclose(float(line[-1]), float(expected[-1]), rtol=1e-10)
     assert line[2:-1] == expected[2:-1]
-  assert alone[1][2:] == ["CONVERGED", "8"] or alone[1][-1] == "8"
-  np.testing.assert_allclose(float(both[0][0][-1]), float(alone[0][-1]), rtol=1e-10)
+  assert alone[0][2:-1] == ["[4,", "5,", "6,", "7,", "8]"]
+  assert alone[1][2:] == ["NEWTON", "8"]
