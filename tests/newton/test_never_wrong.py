@@ -38,9 +38,8 @@ def names(strategies):
 
 
 @functools.cache
-def problems(n, dtype):
-  """Draws 10,080 Hessians of five coordinates, and the twentieth part of one, with gradients."""
-  draws = 112 if n == 5 else 6
+def problems(n, dtype, draws):
+  """Draws 90 Hessians with gradients, `draws` times."""
   kinds, hessians, gradients = zip(*random_problems(n, dtype, draws))
   # XLA takes subnormal numbers for 0.
   flushed = lambda x: np.where(np.abs(x) < np.finfo(dtype).tiny, dtype(0), x)  # noqa: E731
@@ -85,7 +84,7 @@ def test_a_direction_of_which_the_descending_part_underflows_is_not_trusted(solv
 @pytest.mark.parametrize("n", [1, 5])
 @pytest.mark.parametrize("solver", SOLVERS, ids=names(SOLVERS))
 def test_no_solver_climbs(solver, n, dtype):
-  kinds, hessians, gradients = problems(n, dtype)
+  kinds, hessians, gradients = problems(n, dtype, draws=112 if n == 5 else 6)
 
   def step(hessian, gradient):
     curvature = newton.Hessian(hessian_fn=lambda x: hessian)
@@ -118,7 +117,7 @@ def test_no_solver_climbs(solver, n, dtype):
 @pytest.mark.parametrize("n", [1, 5])
 @pytest.mark.parametrize("globalization", GLOBALIZATIONS, ids=names(GLOBALIZATIONS))
 def test_no_globalization_raises_the_loss(globalization, n, dtype):
-  kinds, hessians, gradients = problems(n, dtype)
+  kinds, hessians, gradients = problems(n, dtype, draws=8)
 
   def loss(x, hessian, gradient):
     # Bounded below by the last term, so that there is a minimum; its slope at 0 is 0.
@@ -186,7 +185,7 @@ def test_no_curvature_brings_what_is_not_finite_into_the_update(curvature, value
 
 
 def test_a_lone_run_is_as_safe_as_a_batch():
-  kinds, hessians, gradients = problems(5, np.float32)
+  kinds, hessians, gradients = problems(5, np.float32, draws=112)
 
   @jax.jit
   def step(hessian, gradient):

@@ -64,8 +64,7 @@ CASES = {
 }
 
 
-@pytest.mark.parametrize("name", CASES)
-@pytest.mark.parametrize("batch_size", [None, 1, 2])
+@pytest.mark.parametrize(("name", "batch_size"), [*((name, None) for name in CASES), ("grid", 2)])
 def test_it_is_the_whole_hessian(name, batch_size):
   fun, params, widest = CASES[name]
   point = Point.of(params, fun, {})
