@@ -2,7 +2,7 @@
 
 A network on random digits, and an optimizer alone on 1,000 leaves of 16,384 numbers; Adam, float32,
 parameters and state donated. `by hand` is the notes' ratio as most write it, a dict of a float for
-each leaf out of the step. Each cell is the time of a step as a multiple of that of the bare one.
+each leaf out of the step. `: bare` is the time of a step as a multiple of that of the bare one.
 
     python benchmarks/monitor.py [--rounds N] [--only NAME ...]
 """

@@ -13,6 +13,7 @@ import optax
 from kinkopt._coordinates import leaf_names
 from kinkopt.monitor._band import RatioBand, band
 from kinkopt.monitor._record import RecordState
+from kinkopt.monitor._sums import states_of
 from kinkopt.monitor._update_ratio import UpdateRatioState
 from kinkopt.render import (
   Band,
@@ -66,14 +67,13 @@ class History:
 
   @property
   def _measured(self) -> UpdateRatioState:
-    nodes = jax.tree.leaves(self.rows, is_leaf=lambda x: isinstance(x, UpdateRatioState))
-    found = [node for node in nodes if isinstance(node, UpdateRatioState)]
+    found = states_of(UpdateRatioState, self.rows)
     if not found:
       raise ValueError(
         "This history has no ratios, because `record` kept none. Put "
         "`kinkopt.monitor.update_ratio()` into the chain that is recorded."
       )
-    return found[-1]
+    return found[-1][1]
 
   def values(self) -> dict[str, np.ndarray]:
     """Gives every number by its name, `float[n]` each: what sinks get.
@@ -92,7 +92,7 @@ class History:
       else:
         found |= {f"{name}/{k}": flat[:, k] for k in range(flat.shape[1])}
     if any(name.startswith("update_ratio") for name in found):
-      found |= {f"ratio/{leaf}": self.ratio[:, k] for k, leaf in enumerate(self.names)}
+      found |= {f"ratio/{leaf}": ratio for leaf, ratio in zip(self.names, self.ratio.T)}
       found["ratio/overall"] = self.overall
     return found
 
@@ -136,15 +136,15 @@ class History:
 
   def chart(self) -> Chart:
     """Gives the ratios over the steps, on a logarithmic axis, with the healthy band shaded."""
-    chosen = np.arange(len(self.names))
+    ratios, chosen = self.ratio, np.arange(len(self.names))
     if len(self.names) > MOST_CURVES:
       with np.errstate(all="ignore"):
-        sizes = np.nanmedian(np.where(self.ratio > 0, self.ratio, np.nan), axis=0)
+        sizes = np.nanmedian(np.where(ratios > 0, ratios, np.nan), axis=0)
       order = np.argsort(np.nan_to_num(sizes))
       half = MOST_CURVES // 2
       chosen = np.sort(np.concatenate([order[:half], order[-half:]]))
     steps = tuple(map(float, self.steps))
-    series = [Series(self.names[k], steps, tuple(map(float, self.ratio[:, k]))) for k in chosen]
+    series = [Series(self.names[k], steps, tuple(map(float, ratios[:, k]))) for k in chosen]
     if len(chosen) < len(self.names):
       series.append(Series(f"all {len(self.names)} leaves", steps, tuple(map(float, self.overall))))
     return Chart(
@@ -216,15 +216,14 @@ def history(opt_state: optax.OptState, params: optax.Params) -> History:
   References:
     CS231n notes, "Ratio of weights:updates".
   """
-  nodes = jax.tree.leaves(opt_state, is_leaf=lambda node: isinstance(node, RecordState))
-  found = [node for node in nodes if isinstance(node, RecordState)]
+  found = states_of(RecordState, opt_state)
   if len(found) != 1:
     raise ValueError(
       f"`history` needs the state of one `kinkopt.monitor.record`, but {len(found)} are in the "
       f"{type(opt_state).__name__} it was given. Pass the state of "
       "`record(tx, length)`, or the one of several that you mean."
     )
-  (state,) = found
+  ((_, state),) = found
   if isinstance(state.position, jax.core.Tracer):
     raise TypeError(
       "`history` brings numbers to the host, but its state is being traced and has none yet. "

@@ -9,12 +9,13 @@ import optax
 from jax.typing import DTypeLike
 
 from kinkopt._checks import check_floating
-from kinkopt._numerics import compute_dtype, real_dtype
 from kinkopt.monitor._sums import (
   AxisName,
+  check_state,
   norm_of_norms,
   over_devices,
   stacked,
+  state_dtype,
   sum_of_squares,
   zeros_and_not_finite,
 )
@@ -84,8 +85,7 @@ def leaf_stats(
   def init(params: optax.Params) -> LeafStatsState:
     check_floating("leaf_stats", params, "parameters")
     leaves = jax.tree.leaves(params)
-    dtype = compute_dtype(*(real_dtype(jnp.result_type(leaf)) for leaf in leaves))
-    return LeafStatsState(*(jnp.zeros(len(leaves), dtype) for _ in range(3)))
+    return LeafStatsState(*(jnp.zeros(len(leaves), state_dtype(leaves)) for _ in range(3)))
 
   def update(
     updates: optax.Updates,
@@ -95,13 +95,8 @@ def leaf_stats(
   ) -> tuple[optax.Updates, LeafStatsState]:
     del params, extra_args
     check_floating("leaf_stats", updates, "updates")
-    leaves, shape = jax.tree.leaves(updates), jnp.shape(state.scale)
-    if shape != (len(leaves),):
-      raise ValueError(
-        f"`leaf_stats`: the state holds norms of shape {shape}, but the updates have {len(leaves)} "
-        "leaves: it was made for other parameters, or for a population. Make it anew with "
-        "`state = tx.init(params)`; for a population put `jax.vmap` around `tx.update` too."
-      )
+    leaves = jax.tree.leaves(updates)
+    check_state("leaf_stats", state.scale, "updates", len(leaves))
     if not measure:
       return updates, state
     return updates, _measured(leaves, state.scale.dtype, axis_name)

@@ -14,15 +14,12 @@ import optax
 from jax.tree_util import keystr
 
 from kinkopt._coordinates import leaf_names
-from kinkopt.monitor._sums import norm_of_norms
+from kinkopt.monitor._sums import norm_of_norms, states_of
 from kinkopt.monitor._update_ratio import UpdateRatioState
 
 
 def _find(caller: str, opt_state: optax.OptState) -> UpdateRatioState:
-  nodes = jax.tree_util.tree_leaves_with_path(
-    opt_state, is_leaf=lambda node: isinstance(node, UpdateRatioState)
-  )
-  found = [(keystr(path), node) for path, node in nodes if isinstance(node, UpdateRatioState)]
+  found = [(keystr(path), node) for path, node in states_of(UpdateRatioState, opt_state)]
   if not found:
     raise ValueError(
       f"`{caller}` found no `UpdateRatioState` in the {type(opt_state).__name__} it was given. "

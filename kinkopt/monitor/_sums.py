@@ -1,14 +1,38 @@
 """Sums over leaves, one number each, as vectors: what every measurement is made of."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax.tree_util import KeyPath, tree_leaves_with_path
 from jax.typing import ArrayLike, DTypeLike
 
-from kinkopt._numerics import abs_sq, compute_dtype, safe_divide
+from kinkopt._numerics import abs_sq, compute_dtype, real_dtype, safe_divide
 
 AxisName = str | tuple[str, ...] | None
+
+
+def state_dtype(leaves: Sequence[ArrayLike]) -> jnp.dtype:
+  """Gives the dtype that measurements of these leaves are kept in."""
+  return compute_dtype(*(real_dtype(jnp.result_type(leaf)) for leaf in leaves))
+
+
+def states_of(kind: type | tuple[type, ...], tree: Any) -> list[tuple[KeyPath, Any]]:
+  """Finds the states of some kinds in a tree, with their places."""
+  nodes = tree_leaves_with_path(tree, is_leaf=lambda node: isinstance(node, kind))
+  return [(path, node) for path, node in nodes if isinstance(node, kind)]
+
+
+def check_state(caller: str, norms: jax.Array, what: str, count: int) -> None:
+  """Checks that a state has one norm for each of `count` leaves of `what`."""
+  shape = jnp.shape(norms)
+  if shape != (count,):
+    raise ValueError(
+      f"`{caller}`: the state holds norms of shape {shape}, but the {what} have {count} leaves: it "
+      "was made for other parameters, or for a population. Make it anew with `state = "
+      "tx.init(params)`; for a population put `jax.vmap` around `tx.update` too."
+    )
 
 
 def stacked(numbers: Sequence[jax.Array], dtype: DTypeLike) -> jax.Array:

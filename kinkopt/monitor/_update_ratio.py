@@ -14,8 +14,16 @@ import optax
 from jax.typing import DTypeLike
 
 from kinkopt._checks import check_floating, check_same_tree
-from kinkopt._numerics import compute_dtype, real_dtype, safe_divide
-from kinkopt.monitor._sums import AxisName, norm_of_norms, over_devices, stacked, sum_of_squares
+from kinkopt._numerics import safe_divide
+from kinkopt.monitor._sums import (
+  AxisName,
+  check_state,
+  norm_of_norms,
+  over_devices,
+  stacked,
+  state_dtype,
+  sum_of_squares,
+)
 
 
 class UpdateRatioState(NamedTuple):
@@ -79,17 +87,12 @@ def _check_update(
   check_same_tree("update_ratio", "update", updates, "parameters", params)
   check_floating("update_ratio", params, "parameters")
   check_floating("update_ratio", updates, "updates")
-  shape, expected = jnp.shape(state.param_scale), (len(jax.tree.leaves(params)),)
-  if shape != expected:
-    raise ValueError(
-      f"`update_ratio`: the state holds norms of shape {shape}, but the parameters have "
-      f"{expected[0]} leaves: it was made for other parameters, or for a population. Make it anew "
-      "with `state = tx.init(params)`; for a population put `jax.vmap` around `tx.update` too."
-    )
+  count = len(jax.tree.leaves(params))
+  check_state("update_ratio", state.param_scale, "parameters", count)
 
 
 def update_ratio(
-  measure: bool = True, *, axis_name: str | tuple[str, ...] | None = None
+  measure: bool = True, *, axis_name: AxisName = None
 ) -> optax.GradientTransformationExtraArgs:
   r"""Measures how large each update is beside its parameters, and changes nothing.
 
@@ -151,7 +154,7 @@ def update_ratio(
   def init(params: optax.Params) -> UpdateRatioState:
     check_floating("update_ratio", params, "parameters")
     leaves = jax.tree.leaves(params)
-    dtype = compute_dtype(*(real_dtype(jnp.result_type(leaf)) for leaf in leaves))
+    dtype = state_dtype(leaves)
     # Two buffers and not one twice: a donated state may not hold the same buffer in two places.
     return UpdateRatioState(jnp.zeros(len(leaves), dtype), jnp.zeros(len(leaves), dtype))
 

@@ -16,7 +16,7 @@ import jax.scipy.linalg
 from kinkopt._checks import Interval
 from kinkopt._numerics import machine_eps
 from kinkopt.newton._checks import check_option
-from kinkopt.newton._columns import mapped
+from kinkopt.newton._columns import coloured_products
 from kinkopt.newton._curvature import Curvature, Hessian, Linearization, check_batch_size
 from kinkopt.newton._matrix import Factor, Matrix
 from kinkopt.newton._point import Point
@@ -194,11 +194,8 @@ class BandedHessian(Curvature):
     width = min(self.bandwidth, n - 1)
     colours = jnp.arange(n) % (2 * width + 1)
 
-    def column(colour: jax.Array) -> jax.Array:
-      return point.ravel(product(point.unravel((colours == colour).astype(point.dtype))))
-
     def matrix() -> Matrix:
-      products = mapped(column, 2 * width + 1, self.batch_size)
+      products = coloured_products(product, point, colours, 2 * width + 1, self.batch_size)
       rows, distance = jnp.arange(n)[:, None], jnp.arange(width + 1)
       bands = products[(rows - distance) % (2 * width + 1), rows]
       return Banded(jnp.where(rows >= distance, bands, 0))

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 
 from kinkopt import _jax
-from kinkopt.newton._point import Parts
+from kinkopt.newton._point import Parts, Point
 
 # Up to here one matrix product serves all columns at once; above, a CPU is as fast column by
 # column, in a small part of the memory.
@@ -29,6 +29,17 @@ def mapped(fun: Callable[[jax.Array], Any], size: int, batch_size: int | None) -
     wide = size if jax.default_backend() != "cpu" or size <= ONE_BATCH else 1
     batch_size = min(wide, ONE_BATCH)
   return jax.lax.map(fun, jnp.arange(size), batch_size=None if batch_size == 1 else batch_size)
+
+
+def coloured_products(
+  mv: Callable[[Parts], Parts], point: Point, colours: jax.Array, count: int, batch_size: int | None
+) -> jax.Array:
+  """Multiplies, for each of `count` colours, the sum of its unit vectors: `(count, n)`."""
+
+  def column(colour: jax.Array) -> jax.Array:
+    return point.ravel(mv(point.unravel((colours == colour).astype(point.dtype))))
+
+  return mapped(column, count, batch_size)
 
 
 def unit_products(mv: Callable[[Parts], Parts], like: Parts, batch_size: int | None) -> Parts:

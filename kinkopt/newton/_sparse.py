@@ -15,7 +15,7 @@ import numpy as np
 
 from kinkopt._checks import check_floating
 from kinkopt.newton._banded import Banded
-from kinkopt.newton._columns import mapped
+from kinkopt.newton._columns import coloured_products
 from kinkopt.newton._curvature import Curvature, Hessian, Linearization, check_batch_size
 from kinkopt.newton._matrix import Factor, Matrix
 from kinkopt.newton._pattern import CrowdedError, Layout, detect, layout
@@ -157,8 +157,7 @@ class SparseHessian(Curvature):
       raise ValueError("`SparseHessian.of` got parameters without a single number. Pass some.")
     _scipy()
     start, vectors = jax.random.split(key)
-    parts = _moved(point.parts, start)
-    moved = Point.of(point.join(parts), fun, dict(data or {}))
+    moved = dataclasses.replace(point, parts=_moved(point.parts, start))
 
     @jax.jit
     def multiply(vector: jax.Array) -> jax.Array:
@@ -198,11 +197,8 @@ class SparseHessian(Curvature):
     product, plan = Hessian().at(point).mv, self._layout
     colours = jnp.asarray(plan.colours)
 
-    def column(colour: jax.Array) -> jax.Array:
-      return point.ravel(product(point.unravel((colours == colour).astype(point.dtype))))
-
     def matrix() -> Matrix:
-      found = mapped(column, self.products, self.batch_size)
+      found = coloured_products(product, point, colours, self.products, self.batch_size)
       values = found[colours[plan.columns], plan.rows]
       rows = plan.place[plan.rows]
       bands = jnp.zeros((size, self.bandwidth + 1), point.dtype)
