@@ -3,9 +3,10 @@
 The 35 problems of Moré, Garbow and Hillstrom from their starts, 10 and 100 times them, and the 27
 regressions of NIST from both of theirs, in float64. A case is solved where the last value is within
 1e-6 of the lowest that any solver of this run found, relatively, or 1e-11 absolutely; `known` asks
-for a minimum of the literature instead, local ones included. Hessians and steps are counted until
-the value is as near to the last one, so that no rule for stopping decides; their medians are over
-the cases that all the Newton methods bring to a known minimum.
+for a minimum of the literature instead, local ones included. Steps, and the runs of the loss, are
+counted until the value is as near to the last one, so that no rule for stopping decides; their
+medians are over the cases that all the Newton methods bring to a known minimum. A run of the loss
+is one at one point, alone, with its gradient or in a Hessian, whatever the number of columns.
 
     pip install -e ".[test]" scipy optimistix
     python benchmarks/newton_problems.py [--workers N] [--json PATH] [--markdown PATH]
@@ -13,6 +14,7 @@ the cases that all the Newton methods bring to a known minimum.
 
 import argparse
 import concurrent.futures
+import dataclasses
 import functools
 import json
 import multiprocessing
@@ -20,7 +22,7 @@ import pathlib
 import sys
 import warnings
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -37,6 +39,35 @@ MAX_STEPS = 5000  # for each solver
 PATIENCE = 3  # updates in a row without a step
 Values = list[float]  # of the loss, at the start and after each step
 Solver = Callable[[Problem, np.ndarray], Values]
+RUNS: Values = []  # of the loss, by the solver at work
+
+
+class Trace(NamedTuple):
+  """What a solver did: the values after its steps, and how often it ran the loss for the last."""
+
+  values: Values
+  runs: int
+
+
+@functools.cache
+def counted(problem: Problem) -> Problem:
+  """Gives the problem with residuals that enter each run of theirs into `RUNS`."""
+
+  def residual(x: jax.Array) -> jax.Array:
+    found = problem.residual(x)
+    jax.debug.callback(lambda r: RUNS.append(float(np.sum(r**2))), found)
+    return found
+
+  return dataclasses.replace(problem, residual=residual)
+
+
+def traced(solver: Solver, problem: Problem, start: np.ndarray) -> Trace:
+  RUNS.clear()
+  values = solver(counted(problem), start)
+  jax.effects_barrier()
+  with np.errstate(over="ignore"):
+    runs = next((i for i, value in enumerate(RUNS, 1) if is_near(value, values[-1])), len(RUNS))
+  return Trace(values, runs)
 
 
 def by_optax(tx: optax.GradientTransformationExtraArgs) -> Solver:
@@ -160,20 +191,20 @@ SOLVERS: dict[str, Solver] = {
 WITH_HESSIANS = list(SOLVERS)[:7]
 
 
-def measure(names: list[str]) -> dict[str, dict[str, Values]]:
-  """Gives, for each solver and case of some problems, the values on its way."""
+def measure(names: list[str]) -> dict[str, dict[str, Trace]]:
+  """Gives, for each solver and case of some problems, what it did."""
   jax.config.update("jax_enable_x64", True)
   problems = [problem for problem in PROBLEMS if problem.name in names]
-  found: dict[str, dict[str, Values]] = {name: {} for name in SOLVERS}
+  found: dict[str, dict[str, Trace]] = {name: {} for name in SOLVERS}
   for problem in problems:
     for name, solver in SOLVERS.items():
       for start_name, start in zip(problem.start_names, problem.starts, strict=True):
         case = f"{problem.name}, {start_name}"
         try:
-          found[name][case] = solver(problem, start)
+          found[name][case] = traced(solver, problem, start)
         except Exception as error:  # a peer's own failure is its result
           print(f"{name}, {case}: {type(error).__name__}: {error}"[:200], file=sys.stderr)
-          found[name][case] = [np.nan]
+          found[name][case] = Trace([np.nan], 0)
     jax.clear_caches()
   return found
 
@@ -187,13 +218,15 @@ def steps_of(values: Values) -> int:
   return next(index for index, value in enumerate(values) if is_near(value, values[-1]))
 
 
-def summary(found: dict[str, dict[str, Values]]) -> list[dict[str, Any]]:
+def summary(found: dict[str, dict[str, Trace]]) -> list[dict[str, Any]]:
   minima = {
     f"{problem.name}, {name}": problem.minima
     for problem in PROBLEMS
     for name in problem.start_names
   }
-  last = {name: {case: v[-1] for case, v in cases.items()} for name, cases in found.items()}
+  last = {
+    name: {case: trace.values[-1] for case, trace in cases.items()} for name, cases in found.items()
+  }
   best = {case: np.nanmin([values[case] for values in last.values()]) for case in minima}
   solved = {n: {c for c in minima if is_near(last[n][c], best[c])} for n in found}
   known = {
@@ -203,7 +236,8 @@ def summary(found: dict[str, dict[str, Values]]) -> list[dict[str, Any]]:
   common = set.intersection(*(known[name] for name in WITH_HESSIANS))
   rows = []
   for name in found:
-    steps = [steps_of(found[name][case]) for case in sorted(common & known[name])]
+    traces = [found[name][case] for case in sorted(common & known[name])]
+    steps, runs = [steps_of(trace.values) for trace in traces], [trace.runs for trace in traces]
     rows.append(
       {
         "solver": name,
@@ -212,6 +246,8 @@ def summary(found: dict[str, dict[str, Values]]) -> list[dict[str, Any]]:
         "cases": len(minima),
         "median": float(np.median(steps)),
         "mean": float(np.mean(steps)),
+        "median runs": float(np.median(runs)),
+        "mean runs": float(np.mean(runs)),
         "common": len(common),
         "only others": sorted(
           case for case in set().union(*solved.values()) - solved[name]
@@ -224,13 +260,17 @@ def summary(found: dict[str, dict[str, Values]]) -> list[dict[str, Any]]:
 def table(rows: list[dict[str, Any]]) -> str:
   first = rows[0]
   lines = [
-    f"| solver | solved of {first['cases']} | at a known minimum | median steps | mean |",
-    "|---|---|---|---|---|",
+    f"| solver | solved of {first['cases']} | at a known minimum | median steps | mean "
+    "| median runs of the loss | mean |",
+    "|---|---|---|---|---|---|---|",
   ]
   for row in rows:
     told = "optimistix" not in row["solver"]
     median, mean = (f"{row['median']:.0f}", f"{row['mean']:.0f}") if told else ("-", "-")
-    lines.append(f"| {row['solver']} | {row['solved']} | {row['known']} | {median} | {mean} |")
+    runs = f"{row['median runs']:.0f} | {row['mean runs']:.0f}"
+    lines.append(
+      f"| {row['solver']} | {row['solved']} | {row['known']} | {median} | {mean} | {runs} |"
+    )
   return "\n".join(lines)
 
 
@@ -243,7 +283,7 @@ def main() -> None:
   names = [problem.name for problem in PROBLEMS]
   groups = [names[i :: 4 * options.workers] for i in range(4 * options.workers)]
   context = multiprocessing.get_context("spawn")
-  found: dict[str, dict[str, Values]] = {name: {} for name in SOLVERS}
+  found: dict[str, dict[str, Trace]] = {name: {} for name in SOLVERS}
   with concurrent.futures.ProcessPoolExecutor(options.workers, context) as pool:
     for part in pool.map(measure, groups):
       for name, cases in part.items():

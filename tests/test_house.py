@@ -173,7 +173,7 @@ def test_files_and_functions_are_small(path):
   lines = path.read_text().splitlines()
   assert len(lines) <= 300
   if path.name == "__init__.py":
-    assert len(lines) <= (25 if path.parent.name in WINGS else 40)
+    assert len(lines) <= (30 if path.parent.name in WINGS else 40)
   for node in ast.walk(TREES[path]):
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
       first = node.body[0]

@@ -9,6 +9,7 @@ from kinkopt.newton._gauss_newton import GaussNewton
 from kinkopt.newton._minimize import minimize
 from kinkopt.newton._newton import newton
 from kinkopt.newton._outcome import Outcome
+from kinkopt.newton._progress import ProgressBar
 from kinkopt.newton._read import outcome
 from kinkopt.newton._restricted import restricted
 from kinkopt.newton._scale_by_newton import scale_by_newton
@@ -20,6 +21,6 @@ from kinkopt.newton._sparse import SparseHessian
 __all__ = [
   "LU", "AdaptiveDamping", "BandedHessian", "BlockDiagonal", "Cholesky", "ConjugateGradients",
   "CubicRegularization", "DiagonalHessian", "Eigenvalues", "GaussNewton", "Hessian", "Outcome",
-  "Solution", "SparseHessian", "SteihaugTrustRegion", "Stop", "TrustRegion", "minimize", "newton",
-  "outcome", "restricted", "scale_by_newton",
+  "ProgressBar", "Solution", "SparseHessian", "SteihaugTrustRegion", "Stop", "TrustRegion",
+  "minimize", "newton", "outcome", "restricted", "scale_by_newton",
 ]  # fmt: skip

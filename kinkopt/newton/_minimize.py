@@ -72,7 +72,7 @@ def minimize(
     max_steps: the most updates.
     has_aux: whether `fun` returns something else besides the loss.
     callback: called with the number of the step, the loss and the size of the gradient, after each
-      step, from wherever the device stands.
+      step, from wherever the device stands; `kinkopt.newton.ProgressBar` is one.
     batch_size: how many problems run at once under `jax.vmap`. None takes 16 on a CPU, and 1024
       elsewhere; where a problem is done, the next takes its place.
 
@@ -225,7 +225,10 @@ class _Rounds(NamedTuple):
       ],
     )
     if self.callback is not None:
-      jax.debug.callback(self.callback, steps, value, size)
+      # Lanes that are done are stepped with the others, for nothing.
+      jax.debug.callback(
+        functools.partial(_tell, self.callback), ~self.is_done(at), steps, value, size
+      )
     old = (at.params, at.value, at.grads, at.size)
     taken = jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), (params, value, grads, size), old)
     params, value, grads, size = taken
@@ -251,6 +254,11 @@ class _Rounds(NamedTuple):
     conditions, stops = zip(*first, *others)
     code = jnp.select(list(conditions), [stop.code for stop in stops], Stop.NOT_YET.code)
     return code.astype(jnp.int32)
+
+
+def _tell(callback: Callable[..., None], is_step: bool, *row: Any) -> None:
+  if is_step:
+    callback(*row)
 
 
 def _any(tree: Any) -> jax.Array:
