@@ -27,6 +27,7 @@ WINGS = (rules, newton, monitor)
 ARGUMENTS = {"learning_rate": 0.1, "momentum": 0.9}  # for parameters without a default
 NOT_TRANSFORMS = {
   "rules.lookahead_params": "reads a state",
+  "newton.ProgressBar": "shows steps",
   "newton.minimize": "runs a transform",
   "newton.outcome": "reads a state",
   "newton.restricted": "wraps a transform",
