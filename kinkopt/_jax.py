@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal, jaxpr_as_fun
+from jax.extend.core import ClosedJaxpr, Literal, get_opaque_trace_state, jaxpr_as_fun
 
 __all__ = [
   "RULES",
@@ -32,6 +32,7 @@ __all__ = [
   "function",
   "has_programs",
   "is_library",
+  "is_traced",
   "jvp_rule",
   "name",
   "name_stack",
@@ -41,6 +42,14 @@ __all__ = [
   "trace",
   "vjp_rule",
 ]
+
+
+def is_traced() -> bool:
+  """Whether the caller is being traced, by `jit`, `vmap`, `grad` or any other transformation."""
+  return get_opaque_trace_state() != _UNTRACED
+
+
+_UNTRACED = get_opaque_trace_state()  # if this is imported in a trace, all is said to be traced
 
 
 def trace(fun: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
@@ -194,14 +203,12 @@ def expanded(eqn: Any) -> Any:
 class RootRule(NamedTuple):
   """What JAX 0.12 keeps of a `custom_root`."""
 
-  lengths: list[
-    int
-  ]  # of the operands: for the solver, the guess, the function, the tangent's solver
+  # Of the operands: for the solver, the guess, the function, the tangent's solver.
+  lengths: list[int]
   size: int  # of the root; more results are auxiliary
   function: Any  # the program of (its operands, a root)
-  tangent: (
-    Any  # the program that solves for the root's tangent: of (operands, a root, a right side)
-  )
+  # The program that solves for the root's tangent: of (operands, a root, a right side).
+  tangent: Any
 
 
 def root_rule(eqn: Any) -> RootRule | None:

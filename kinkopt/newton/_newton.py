@@ -17,6 +17,7 @@ from kinkopt._coordinates import split_real
 from kinkopt._numerics import all_finite, machine_eps
 from kinkopt.newton._checks import check_strategy, check_update
 from kinkopt.newton._curvature import Curvature, Hessian
+from kinkopt.newton._eager import compiled
 from kinkopt.newton._globalization import Globalization, Problem
 from kinkopt.newton._outcome import Outcome
 from kinkopt.newton._point import Parts, Point
@@ -95,6 +96,9 @@ def newton(
     `optax.MultiSteps` loss and Hessian are those of the last call alone; on minibatches, those of
     the batch at hand.
 
+    Outside of `jit` an update compiles itself, once for each function `value_fn`: pass one that you
+    keep, and hand it what changes by name, as `batch` above.
+
   Differs from Optax:
     Optax has no Newton's method. `scale_by_newton` is the link for chains with a line search.
 
@@ -160,7 +164,7 @@ def newton(
     )
     return join(step), state
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return optax.GradientTransformationExtraArgs(init, compiled(update))
 
 
 def _broken(value: jax.Array, gradient: Parts) -> jax.Array:

@@ -19,6 +19,7 @@ from kinkopt._coordinates import split_real
 from kinkopt._numerics import compute_dtype
 from kinkopt.newton._checks import check_strategy, check_update, state_dtype
 from kinkopt.newton._curvature import Curvature, Hessian
+from kinkopt.newton._eager import compiled
 from kinkopt.newton._outcome import Outcome
 from kinkopt.newton._solver import Cholesky, Solver
 
@@ -159,4 +160,4 @@ def scale_by_newton(
     shift = step.shift.astype(state.shift.dtype)
     return join(step.direction), ScaleByNewtonState(count, step.outcome, shift)
 
-  return optax.GradientTransformationExtraArgs(init, update)
+  return optax.GradientTransformationExtraArgs(init, compiled(update))
