@@ -49,7 +49,7 @@ def bits(leaf: jax.Array) -> bytes:
   return np.asarray(leaf).tobytes()
 
 
-@pytest.mark.parametrize("dtype", ["bfloat16", "float32", "complex64"])
+@pytest.mark.parametrize("dtype", ["bfloat16", "complex64"])
 @pytest.mark.parametrize("transform", TRANSFORMS.values(), ids=TRANSFORMS)
 def test_resumed_run_equals_an_unbroken_one(transform, dtype, tmp_path):
   with refused(transform, dtype):

@@ -43,7 +43,7 @@ def test_state_starts_finite(transform, dtype):
     checks.check_finite_start(transform.make(), dtype)
 
 
-@each_dtype
+@each_kind
 @each_transform
 def test_runs_in_a_scan(transform, dtype):
   with refused(transform, dtype):

@@ -12,7 +12,9 @@ from kinkopt import newton
 from kinkopt.newton import Outcome
 from tests.newton._matrices import random_problems
 
-DTYPES = [np.float32, np.float64]
+each_size = pytest.mark.parametrize(
+  ("n", "dtype"), [(1, np.float32), (5, np.float32), (5, np.float64)]
+)
 ITERATIVE = [newton.ConjugateGradients()]
 SOLVERS = [
   newton.Cholesky(),
@@ -80,8 +82,7 @@ def test_a_direction_of_which_the_descending_part_underflows_is_not_trusted(solv
   assert_descends(np.asarray(found), np.asarray(gradient))
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [1, 5])
+@each_size
 @pytest.mark.parametrize("solver", SOLVERS, ids=names(SOLVERS))
 def test_no_solver_climbs(solver, n, dtype):
   kinds, hessians, gradients = problems(n, dtype, draws=112 if n == 5 else 6)
@@ -113,8 +114,7 @@ def test_no_solver_climbs(solver, n, dtype):
       assert solver in ITERATIVE or np.array_equal(direction, gradient), where
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize("n", [1, 5])
+@each_size
 @pytest.mark.parametrize("globalization", GLOBALIZATIONS, ids=names(GLOBALIZATIONS))
 def test_no_globalization_raises_the_loss(globalization, n, dtype):
   kinds, hessians, gradients = problems(n, dtype, draws=8)
