@@ -84,39 +84,8 @@ def test_a_recorded_chain_takes_one_all_reduce_for_each_way_to_split():
   assert "all-gather" not in text
 
 
-PROGRAM = """
-import sys
-import jax
-jax.config.update("jax_cpu_collectives_implementation", "gloo")
-jax.distributed.initialize(sys.argv[1], num_processes=2, process_id=int(sys.argv[2]))
-import jax.numpy as jnp, numpy as np, optax
-from jax.sharding import NamedSharding, PartitionSpec
-from kinkopt import monitor, newton, rules
-
-mesh = jax.make_mesh((jax.device_count(),), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
-split = NamedSharding(mesh, PartitionSpec("d"))
-whole = np.linspace(-1, 2, 64).reshape(16, 4)
-params = {"w": jax.make_array_from_callback(whole.shape, split, lambda at: whole[at])}
-
-def loss(p):
-  return jnp.sum(jnp.cosh(p["w"])) + jnp.sum(jnp.sum(p["w"], axis=0) ** 2)
-
-def train(tx, steps):
-  @jax.jit
-  def step(p, state):
-    updates, state = tx.update(jax.grad(loss)(p), state, p, value_fn=loss)
-    return optax.apply_updates(p, updates), state
-  p, state = params, jax.jit(tx.init)(params)
-  for _ in range(steps):
-    p, state = step(p, state)
-  return jax.jit(loss)(p), state
-
-value, state = train(monitor.record(optax.chain(rules.adam(0.1), monitor.update_ratio()), 5), 8)
-found = monitor.history(state, params)
-print("adam", repr(float(value)), found.steps.tolist(), repr(float(found.overall[-1])))
-value, state = train(newton.newton(globalization=newton.SteihaugTrustRegion()), 8)
-print("newton", repr(float(value)), newton.outcome(state).name, jax.device_count())
-"""
+ROOT = pathlib.Path(__file__).parents[1]
+PROGRAM = ROOT / "docs" / "two_processes.py"
 
 
 def outputs(count):
@@ -124,17 +93,16 @@ def outputs(count):
   with socket.socket() as free:
     free.bind(("localhost", 0))
     address = f"localhost:{free.getsockname()[1]}"
-  program = PROGRAM.replace("num_processes=2", f"num_processes={count}")
   environment = {
     "PATH": "",
     "JAX_PLATFORMS": "cpu",
     "JAX_ENABLE_X64": "1",
     "XLA_FLAGS": f"--xla_force_host_platform_device_count={8 // count}",
-    "PYTHONPATH": str(pathlib.Path(__file__).parents[1]),
+    "PYTHONPATH": str(ROOT),
   }
   running = [
     subprocess.Popen(
-      [sys.executable, "-c", program, address, str(index)],
+      [sys.executable, PROGRAM, address, str(index), str(count)],
       env=environment,
       stdout=subprocess.PIPE,
       stderr=subprocess.PIPE,
