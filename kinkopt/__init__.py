@@ -10,11 +10,11 @@ from kinkopt._door import __getattr__ as __getattr__
 from kinkopt._version import __version__
 
 if TYPE_CHECKING:
-  from kinkopt import gradcheck, kinks, monitor, newton, rules, schedules
+  from kinkopt import flat, gradcheck, kinks, monitor, newton, rules, schedules
   from kinkopt.gradcheck import check_gradient
   from kinkopt.newton import minimize
 
 __all__ = [
-  "__version__", "check_gradient", "gradcheck", "kinks", "minimize", "monitor", "newton", "rules",
-  "schedules",
+  "__version__", "check_gradient", "flat", "gradcheck", "kinks", "minimize", "monitor", "newton",
+  "rules", "schedules",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ asks for the version does not pay for the rest.
 import importlib
 from typing import Any
 
-WINGS = ("gradcheck", "kinks", "monitor", "newton", "rules", "schedules")
+WINGS = ("flat", "gradcheck", "kinks", "monitor", "newton", "rules", "schedules")
 # What is used most, and the wing that it belongs to.
 VERBS = {"check_gradient": "gradcheck", "minimize": "newton"}
 

@@ -10,10 +10,9 @@ import jax
 import numpy as np
 import optax
 
-from kinkopt._coordinates import leaf_names
 from kinkopt.monitor._band import RatioBand, band
 from kinkopt.monitor._record import RecordState
-from kinkopt.monitor._sums import states_of
+from kinkopt.monitor._sums import leaf_names, states_of
 from kinkopt.monitor._update_ratio import UpdateRatioState
 from kinkopt.render import (
   Band,

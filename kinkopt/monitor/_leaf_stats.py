@@ -1,6 +1,7 @@
 """What goes through a chain at one place: how large, how much of it zero, how much not finite."""
 
-from collections.abc import Sequence
+import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
@@ -10,10 +11,14 @@ from jax.typing import DTypeLike
 
 from kinkopt._checks import check_floating
 from kinkopt.monitor._sums import (
+  Axes,
   AxisName,
   check_state,
+  leaf_names,
+  nodes,
   norm_of_norms,
   over_devices,
+  per_leaf,
   stacked,
   state_dtype,
   sum_of_squares,
@@ -34,17 +39,23 @@ class LeafStatsState(NamedTuple):
     return norm_of_norms(self.scale)
 
 
-def _measured(leaves: Sequence[jax.Array], dtype: DTypeLike, axis_name: AxisName) -> LeafStatsState:
-  counts = [zeros_and_not_finite(jnp.asarray(leaf), dtype) for leaf in leaves]
+def _measured(updates: optax.Updates, dtype: DTypeLike, axis_name: AxisName) -> LeafStatsState:
+  count = functools.partial(zeros_and_not_finite, dtype=dtype)
+  counts = [per_leaf(node, count) for node in nodes(updates)]
   parts = [
-    *map(sum_of_squares, leaves),
+    *(per_leaf(node, sum_of_squares) for node in nodes(updates)),
     *(zeros for zeros, _ in counts),
     *(not_finite for _, not_finite in counts),
-    *(jnp.asarray(jnp.size(leaf), dtype) for leaf in leaves),
+    *(per_leaf(node, functools.partial(_size, dtype=dtype)) for node in nodes(updates)),
   ]
   squares, zeros, not_finite, sizes = jnp.split(over_devices(stacked(parts, dtype), axis_name), 4)
   sizes = jnp.maximum(sizes, 1)
   return LeafStatsState(jnp.sqrt(squares), zeros / sizes, not_finite / sizes)
+
+
+def _size(leaf: jax.Array, axes: Axes, dtype: DTypeLike) -> jax.Array:
+  others = [length for axis, length in enumerate(leaf.shape) if axis not in axes]
+  return jnp.full(others, math.prod(leaf.shape[axis] for axis in axes), dtype)
 
 
 def leaf_stats(
@@ -84,8 +95,8 @@ def leaf_stats(
 
   def init(params: optax.Params) -> LeafStatsState:
     check_floating("leaf_stats", params, "parameters")
-    leaves = jax.tree.leaves(params)
-    return LeafStatsState(*(jnp.zeros(len(leaves), state_dtype(leaves)) for _ in range(3)))
+    count, dtype = len(leaf_names(params)), state_dtype(params)
+    return LeafStatsState(*(jnp.zeros(count, dtype) for _ in range(3)))
 
   def update(
     updates: optax.Updates,
@@ -95,10 +106,9 @@ def leaf_stats(
   ) -> tuple[optax.Updates, LeafStatsState]:
     del params, extra_args
     check_floating("leaf_stats", updates, "updates")
-    leaves = jax.tree.leaves(updates)
-    check_state("leaf_stats", state.scale, "updates", len(leaves))
+    check_state("leaf_stats", state.scale, "updates", len(leaf_names(updates)))
     if not measure:
       return updates, state
-    return updates, _measured(leaves, state.scale.dtype, axis_name)
+    return updates, _measured(updates, state.scale.dtype, axis_name)
 
   return optax.GradientTransformationExtraArgs(init, update)

@@ -13,8 +13,7 @@ import numpy as np
 import optax
 from jax.tree_util import keystr
 
-from kinkopt._coordinates import leaf_names
-from kinkopt.monitor._sums import norm_of_norms, states_of
+from kinkopt.monitor._sums import leaf_names, norm_of_norms, states_of
 from kinkopt.monitor._update_ratio import UpdateRatioState
 
 

@@ -1,21 +1,46 @@
 """Sums over leaves, one number each, as vectors: what every measurement is made of."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import KeyPath, tree_leaves_with_path
+from jax.tree_util import KeyPath, keystr, tree_leaves_with_path
 from jax.typing import ArrayLike, DTypeLike
 
 from kinkopt._numerics import abs_sq, compute_dtype, real_dtype, safe_divide
+from kinkopt._typing import PyTree
+from kinkopt.flat import Flat
 
 AxisName = str | tuple[str, ...] | None
+Axes = tuple[int, ...]
 
 
-def state_dtype(leaves: Sequence[ArrayLike]) -> jnp.dtype:
+def state_dtype(tree: PyTree) -> jnp.dtype:
   """Gives the dtype that measurements of these leaves are kept in."""
-  return compute_dtype(*(real_dtype(jnp.result_type(leaf)) for leaf in leaves))
+  return compute_dtype(*(real_dtype(jnp.result_type(leaf)) for leaf in jax.tree.leaves(tree)))
+
+
+def nodes(tree: PyTree) -> list[Any]:
+  """Gives the leaves of a tree; what was laid flat, whose leaves are told apart later, is one."""
+  return jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, Flat))
+
+
+def leaf_names(tree: PyTree) -> list[str]:
+  """Names each leaf by its path, within what was laid flat by that in the tree that it was."""
+  found = []
+  for path, node in tree_leaves_with_path(tree, is_leaf=lambda node: isinstance(node, Flat)):
+    inner = node.layout.names if isinstance(node, Flat) else ("",)
+    # A root's name says that there is no path, which is wrong of a part.
+    found += [keystr(path) + (name if name != "(root)" or not path else "") for name in inner]
+  return [name or "(root)" for name in found]
+
+
+def per_leaf(node: Any, reduce: Callable[[jax.Array, Axes], Any]) -> Any:
+  """Reduces a node to numbers: an array to one, what was laid flat to one for each leaf."""
+  if isinstance(node, Flat):
+    return node.per_leaf(reduce)
+  return reduce(jnp.asarray(node), tuple(range(jnp.ndim(node))))
 
 
 def states_of(kind: type | tuple[type, ...], tree: Any) -> list[tuple[KeyPath, Any]]:
@@ -36,19 +61,22 @@ def check_state(caller: str, norms: jax.Array, what: str, count: int) -> None:
 
 
 def stacked(numbers: Sequence[jax.Array], dtype: DTypeLike) -> jax.Array:
-  """Puts one number for each leaf into a vector, which no derivative passes."""
-  vector = jnp.stack(numbers) if numbers else jnp.zeros(0, dtype)
+  """Puts the numbers of all nodes into a vector, which no derivative passes."""
+  rows = [jnp.atleast_1d(number) for number in numbers]
+  vector = jnp.concatenate(rows) if rows else jnp.zeros(0, dtype)
   # The measurement watches; a derivative of the root at 0 must not reach whoever unrolls the steps.
   return jax.lax.stop_gradient(vector.astype(dtype))
 
 
-def sum_of_squares(leaf: ArrayLike) -> jax.Array:
+def sum_of_squares(leaf: ArrayLike, axes: Axes | None = None) -> jax.Array:
   """Sums the squares of one leaf, in float32 or wider."""
   # A sum over the leaf as it is: `tree.vdot` and `norm(x.ravel())` gather a sharded leaf first.
-  return jnp.sum(abs_sq(jnp.asarray(leaf, compute_dtype(jnp.result_type(leaf)))))
+  return jnp.sum(abs_sq(jnp.asarray(leaf, compute_dtype(jnp.result_type(leaf)))), axes)
 
 
-def zeros_and_not_finite(leaf: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, jax.Array]:
+def zeros_and_not_finite(
+  leaf: jax.Array, axes: Axes, dtype: DTypeLike
+) -> tuple[jax.Array, jax.Array]:
   """Counts the entries that are 0, and those that are NaN or infinite, in one pass."""
   exact = jnp.int32 if leaf.size < 2**31 else dtype
   marks = (leaf == 0).astype(exact), (~jnp.isfinite(leaf)).astype(exact)
@@ -56,10 +84,10 @@ def zeros_and_not_finite(leaf: jax.Array, dtype: DTypeLike) -> tuple[jax.Array, 
     # Two sums would each write an array of numbers first: twice the time on a CPU, measured.
     zero = jnp.zeros([], exact)
     add = lambda left, right: (left[0] + right[0], left[1] + right[1])  # noqa: E731
-    zeros, not_finite = jax.lax.reduce(marks, (zero, zero), add, tuple(range(leaf.ndim)))
+    zeros, not_finite = jax.lax.reduce(marks, (zero, zero), add, axes)
   else:
     # Of shards, XLA would gather the counts of a joint reduction, once for each leaf.
-    zeros, not_finite = (jnp.sum(mark.astype(dtype)) for mark in marks)
+    zeros, not_finite = (jnp.sum(mark.astype(dtype), axes) for mark in marks)
   return zeros.astype(dtype), not_finite.astype(dtype)
 
 

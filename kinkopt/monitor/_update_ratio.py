@@ -18,8 +18,11 @@ from kinkopt._numerics import safe_divide
 from kinkopt.monitor._sums import (
   AxisName,
   check_state,
+  leaf_names,
+  nodes,
   norm_of_norms,
   over_devices,
+  per_leaf,
   stacked,
   state_dtype,
   sum_of_squares,
@@ -63,17 +66,18 @@ def _measured(
   params: optax.Params, updates: optax.Updates, dtype: DTypeLike, axis_name: AxisName
 ) -> tuple[optax.Updates, UpdateRatioState]:
   """Gives the updates, bit for bit, and the norms of both trees."""
-  leaves, structure = jax.tree.flatten(updates)
-  squares = [sum_of_squares(leaf) for leaf in jax.tree.leaves(params)]
+  moved, squares = nodes(updates), [per_leaf(node, sum_of_squares) for node in nodes(params)]
   if jax.device_count() == 1:
     # XLA does not know that no sum of squares is negative: the updates have to wait for the norms
     # of the parameters. Otherwise it keeps a copy of parameters that are donated, to be read later.
     # Where there are shards, waiting for all devices would cost more.
-    leaves = [jnp.where(square < 0, -leaf, leaf) for leaf, square in zip(leaves, squares)]
-  sums = stacked([*squares, *map(sum_of_squares, leaves)], dtype)
-  norms = jnp.sqrt(over_devices(sums, axis_name))
-  state = UpdateRatioState(norms[: len(leaves)], norms[len(leaves) :])
-  return structure.unflatten(leaves), state
+    moved = [
+      jax.tree.map(lambda leaf, s=square: jnp.where(jnp.sum(s) < 0, -leaf, leaf), node)
+      for node, square in zip(moved, squares)
+    ]
+  sums = stacked([*squares, *(per_leaf(node, sum_of_squares) for node in moved)], dtype)
+  state = UpdateRatioState(*jnp.split(jnp.sqrt(over_devices(sums, axis_name)), 2))
+  return jax.tree.unflatten(jax.tree.structure(updates), jax.tree.leaves(moved)), state
 
 
 def _check_update(
@@ -87,8 +91,7 @@ def _check_update(
   check_same_tree("update_ratio", "update", updates, "parameters", params)
   check_floating("update_ratio", params, "parameters")
   check_floating("update_ratio", updates, "updates")
-  count = len(jax.tree.leaves(params))
-  check_state("update_ratio", state.param_scale, "parameters", count)
+  check_state("update_ratio", state.param_scale, "parameters", len(leaf_names(params)))
 
 
 def update_ratio(
@@ -153,10 +156,9 @@ def update_ratio(
 
   def init(params: optax.Params) -> UpdateRatioState:
     check_floating("update_ratio", params, "parameters")
-    leaves = jax.tree.leaves(params)
-    dtype = state_dtype(leaves)
+    count, dtype = len(leaf_names(params)), state_dtype(params)
     # Two buffers and not one twice: a donated state may not hold the same buffer in two places.
-    return UpdateRatioState(jnp.zeros(len(leaves), dtype), jnp.zeros(len(leaves), dtype))
+    return UpdateRatioState(jnp.zeros(count, dtype), jnp.zeros(count, dtype))
 
   def update(
     updates: optax.Updates,

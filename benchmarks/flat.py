@@ -1,0 +1,153 @@
+"""What it gains to lay parameters end to end: Adam on a tree, on `kinkopt.flat`, and by PyTorch.
+
+The rule alone, given its gradient, and a deep network, whose gradient is part of the step. Float32,
+parameters and state donated. The floor reads the gradient, and reads and writes parameters and
+state, each once and flat. `: first` is the time of a step as a multiple of that of the first row.
+
+    python benchmarks/flat.py [--rounds N] [--only NAME ...]
+
+PyTorch, if it is installed, runs its fused Adam on as many tensors.
+"""
+
+import argparse
+import time
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from _timing import describe_run, race
+
+from kinkopt import flat, monitor, rules
+
+RATE = 1e-3
+RULES = {
+  "kinkopt adam": rules.adam(RATE),
+  "kinkopt adam, update_ratio": optax.chain(rules.adam(RATE), monitor.update_ratio()),
+  "optax.adam": optax.adam(RATE),
+  "optax.flatten(optax.adam)": optax.flatten(optax.adam(RATE)),
+}
+LAYOUTS = {
+  "one leaf of 16,777,216": (1, 16_777_216),
+  "1,000 leaves of 16,384": (1_000, 16_384),
+  "3,000 leaves of 100": (3_000, 100),
+  "10,000 leaves of 100": (10_000, 100),
+}
+NETWORKS = {"network, 100 layers of 64": (100, 64, 32)}
+MOST_LEAVES_OF_A_TREE = 1_000  # more take minutes to compile
+
+Carry = tuple[Any, Any]
+Found = tuple[Callable[[int], None], float]  # a contestant, and seconds of compiling
+
+
+def compiled(step: Callable[..., Carry], params: Any, state: Any, *given: Any) -> Found:
+  lowered = jax.jit(step, donate_argnums=(0, 1))
+  started = time.perf_counter()
+  program = lowered.lower(params, state, *given).compile()
+  seconds = time.perf_counter() - started
+  carry = jax.tree.map(jnp.copy, (params, state))
+
+  def run(steps: int) -> None:
+    nonlocal carry
+    for _ in range(steps):
+      carry = program(*carry, *given)
+    jax.block_until_ready(carry)
+
+  return run, seconds
+
+
+def rule_step(tx: optax.GradientTransformation) -> Callable[..., Carry]:
+  def step(params: Any, state: Any, grads: Any) -> Carry:
+    updates, state = tx.update(grads, state, params)
+    return optax.apply_updates(params, updates), state
+
+  return step
+
+
+def floor_step(params: Any, state: Any, grads: Any) -> Carry:
+  return jax.tree.map(jnp.subtract, params, grads), jax.tree.map(jnp.negative, state)
+
+
+def by_torch(count: int, size: int) -> Found | None:
+  try:
+    import torch
+  except ImportError:
+    return None
+  tensors = [torch.full((size,), 1e-2, requires_grad=True) for _ in range(count)]
+  for tensor in tensors:
+    tensor.grad = torch.full((size,), 1e-3)
+  rule = torch.optim.Adam(tensors, lr=RATE, fused=True)
+
+  def run(steps: int) -> None:
+    for _ in range(steps):
+      rule.step()
+
+  return run, 0.0
+
+
+def of_layout(count: int, size: int) -> dict[str, Found]:
+  tree = {f"p{k}": jnp.full((size,), 1e-2) for k in range(count)}
+  laid = flat.flatten(tree)
+  grads = jax.tree.map(lambda p: 0.1 * p, laid)
+  found = {"floor": compiled(floor_step, laid, (laid, laid), grads)}
+  for name in ("kinkopt adam", "kinkopt adam, update_ratio", "optax.adam"):
+    found[f"flat: {name}"] = compiled(rule_step(RULES[name]), laid, RULES[name].init(laid), grads)
+  if count <= MOST_LEAVES_OF_A_TREE:
+    for name, tx in RULES.items():
+      found[f"tree: {name}"] = compiled(rule_step(tx), tree, tx.init(tree), grads.tree)
+  if torch := by_torch(count, size):
+    found["torch, fused Adam"] = torch
+  return found
+
+
+def of_network(layers: int, width: int, batch: int) -> dict[str, Found]:
+  keys = jax.random.split(jax.random.key(0), layers)
+  scale = width**-0.5
+  tree = [{"w": scale * jax.random.normal(k, (width, width)), "b": jnp.zeros(width)} for k in keys]
+  x = jax.random.normal(jax.random.key(1), (batch, width))
+
+  def loss(tree: Any) -> jax.Array:
+    y = x
+    for layer in tree:
+      y = y + 0.1 * jnp.tanh(y @ layer["w"] + layer["b"])
+    return jnp.mean(y**2)
+
+  def trained(name: str, params: Any, fun: Callable[[Any], jax.Array]) -> Found:
+    take = rule_step(RULES[name])
+    step = lambda params, state: take(params, state, jax.grad(fun)(params))  # noqa: E731
+    return compiled(step, params, RULES[name].init(params))
+
+  laid, laid_loss = flat.flatten(tree), lambda laid: loss(laid.tree)
+  names = ("kinkopt adam", "kinkopt adam, update_ratio", "optax.adam")
+  return {f"flat: {name}": trained(name, laid, laid_loss) for name in names} | {
+    f"tree: {name}": trained(name, tree, loss) for name in names
+  }
+
+
+def measure(name: str, rounds: int) -> list[str]:
+  found = of_layout(*LAYOUTS[name]) if name in LAYOUTS else of_network(*NETWORKS[name])
+  times = race({label: run for label, (run, _) in found.items()}, rounds, 10)
+  first = times[next(iter(times))]
+  return [
+    f"| {name} | {label} | {timing.median * 1e3:.2f} | {timing.ratio_to(first):.2f} "
+    f"| {found[label][1]:.1f} |"
+    for label, timing in times.items()
+  ]
+
+
+def main() -> None:
+  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+  names = [*LAYOUTS, *NETWORKS]
+  parser.add_argument("--rounds", type=int, default=15)
+  parser.add_argument("--only", nargs="+", choices=names, default=names)
+  options = parser.parse_args()
+  print(describe_run(), end="\n\n", flush=True)
+  print("| layout | rule | ms a step | : first | compiling, s |")
+  print("|---|---|---|---|---|", flush=True)
+  for name in options.only:
+    print("\n".join(measure(name, options.rounds)), flush=True)
+
+
+if __name__ == "__main__":
+  main()
