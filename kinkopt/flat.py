@@ -214,7 +214,7 @@ def flatten(params: PyTree, *, multiple_of: int = 1) -> Flat:
     >>> tx = optax.adam(0.1)
     >>> loss_fn = lambda params: jnp.sum((params.tree["w"] - 3.0) ** 2)
     >>> updates, state = tx.update(jax.grad(loss_fn)(params), tx.init(params), params)
-    >>> print(optax.apply_updates(params, updates).tree["w"])
+    >>> print(optax.apply_updates(params, updates).tree["w"].round(3))
     [[1.1 1.1 1.1]
      [1.1 1.1 1.1]]
   """
