@@ -1,57 +1,64 @@
 """Updates that are called outside of `jit`, compiled all the same.
 
 An update of Newton's method searches in a loop, and JAX compiles a loop that it meets outside of
-`jit` anew at each call: 0.7 s for two parameters, ten thousand times the step itself.
+`jit` anew at each call. Here the whole update is traced anew, because the loss may have changed in
+the meantime, as when it closes over a batch; but it is compiled only if its program has changed.
 """
 
+import collections
 import functools
+import hashlib
 from collections.abc import Callable
 from typing import Any
 
 import jax
 import numpy as np
 import optax
-from jax.typing import ArrayLike
 
-from kinkopt._jax import is_traced
+from kinkopt import _jax
 
-# Programs kept by each transform. Each holds its loss, with all that it closes over, so few.
-_KEPT = 8
+_KEPT = 16  # programs of each transform
 _ARGUMENTS = (jax.Array, np.ndarray, float, complex, np.inexact)
 
 
 def compiled(update: Callable[..., Any]) -> Callable[..., Any]:
-  """Compiles an update where nothing else does: once for each loss, structure, shape and dtype.
+  """Compiles an update where nothing else does.
 
-  Arrays and fractions are arguments of the program. Whatever else it is called with, such as the
-  loss, a flag or a count, on which the loss may branch, is a constant of it.
+  Arrays and fractions are arguments of the program, those that the loss closes over too. Whatever
+  else it is called with, such as a flag or a count, the loss may branch on: it is traced as it is.
   """
-
-  @functools.lru_cache(maxsize=_KEPT)
-  def program(tree: Any, constants: tuple[tuple[type, Any] | None, ...]) -> Callable[..., Any]:
-    def newton_update(arrays: list[ArrayLike]) -> Any:
-      given = iter(arrays)
-      leaves = [next(given) if held is None else held[1] for held in constants]
-      args, kwargs = tree.unflatten(leaves)
-      return update(*args, **kwargs)
-
-    return jax.jit(newton_update)
+  programs: collections.OrderedDict[Any, Callable[..., Any]] = collections.OrderedDict()
 
   @functools.wraps(update)
   def maybe_compiled(
     updates: optax.Updates, state: Any, params: optax.Params | None = None, **kwargs: Any
   ) -> tuple[optax.Updates, Any]:
     args = (updates, state, params)
-    if is_traced():
+    if _jax.is_traced():
       return update(*args, **kwargs)
     leaves, tree = jax.tree.flatten((args, kwargs))
-    is_argument = [isinstance(leaf, _ARGUMENTS) for leaf in leaves]
-    # With the type, because 1 and True are equal.
-    constants = tuple(None if a else (type(leaf), leaf) for a, leaf in zip(is_argument, leaves))
-    try:
-      run = program(tree, constants)
-    except TypeError:  # something that cannot be hashed
+    places = [i for i, leaf in enumerate(leaves) if isinstance(leaf, _ARGUMENTS)]
+
+    def on_arrays(arrays: list[Any]) -> Any:
+      given = dict(zip(places, arrays))
+      args, kwargs = tree.unflatten([given.get(i, leaf) for i, leaf in enumerate(leaves)])
       return update(*args, **kwargs)
-    return run([leaf for a, leaf in zip(is_argument, leaves) if a])
+
+    arrays = [leaves[i] for i in places]
+    program, shapes = _jax.trace(on_arrays, arrays)
+    code, constants = _jax.closed(program)
+    operands = (list(constants), arrays)
+
+    def newton_update(constants: list[Any], arrays: list[Any]) -> list[Any]:
+      return _jax.evaluate(code, constants, arrays)
+
+    lowered = jax.jit(newton_update).lower(*operands)
+    places_of = [getattr(x, "sharding", None) for x in jax.tree.leaves(operands)]
+    key = hashlib.sha256(lowered.as_text().encode()).digest(), *places_of
+    run = programs.pop(key, None) or lowered.compile()
+    programs[key] = run
+    if len(programs) > _KEPT:
+      programs.popitem(last=False)
+    return jax.tree.unflatten(jax.tree.structure(shapes), run(*operands))
 
   return maybe_compiled

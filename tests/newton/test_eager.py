@@ -8,9 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
 from kinkopt import _jax
-from kinkopt.newton import newton, scale_by_newton
+from kinkopt.newton import _eager, newton, scale_by_newton
 
 START = {"a": jnp.array([0.3, 0.4]), "b": jnp.ones(())}
 each_transform = pytest.mark.parametrize("make", [newton, scale_by_newton])
@@ -63,24 +64,21 @@ def test_what_a_loss_branches_on_stays_what_it_is():
   np.testing.assert_allclose(found[int, 2, False], -p)
 
 
-class Scale:
-  """Equal to others of its value, so without a hash; and no array."""
-
-  def __init__(self, value):
-    self.value = value
-
-  def __eq__(self, other):
-    return self.value == other.value
-
-
-def test_what_has_no_hash_is_handed_on_as_it_is(compilations):
-  scale = Scale(3.0)
-  value_fn = lambda p, scale: scale.value * jnp.sum(p**2)  # noqa: E731
-  p = jnp.array([1.0, 2.0])
-  tx = newton()
-  updates, _ = tx.update(6 * p, tx.init(p), p, value_fn=value_fn, scale=scale)
-  np.testing.assert_allclose(updates, -p)
-  assert compilations("newton_update") == 0
+@each_transform
+def test_a_loss_that_has_changed_is_seen(make, compilations):
+  data = {"scale": jnp.array([1.0, 2.0])}
+  value_fn = lambda p: jnp.sum(jnp.cos(p - data["scale"]))  # noqa: E731
+  tx, p = make(), jnp.array([0.3, 0.4])
+  for scale in ([1.0, 2.0], [3.0, -1.0], [0.5, 0.5]):
+    data["scale"] = jnp.array(scale)
+    grads = jax.grad(value_fn)(p)
+    eager, _ = tx.update(grads, tx.init(p), p, value_fn=value_fn)
+    expected, _ = jax.jit(lambda g: tx.update(g, tx.init(p), p, value_fn=value_fn))(grads)
+    np.testing.assert_allclose(eager, expected, rtol=1e-12)
+  assert compilations("newton_update") == 1  # what a loss closes over is handed to the program
+  data["scale"] = jnp.ones((3, 2))
+  tx.update(jax.grad(value_fn)(p), tx.init(p), p, value_fn=value_fn)
+  assert compilations("newton_update") == 2
 
 
 @pytest.mark.parametrize("transformation", [jax.jit, jax.vmap, jax.grad, jax.eval_shape])
@@ -102,16 +100,45 @@ def test_under_a_transformation_it_leaves_compiling_to_that(transformation, comp
   assert not _jax.is_traced()
 
 
-def test_losses_that_are_made_anew_are_let_go():
+def test_losses_that_are_made_anew_are_let_go_and_compile_once(compilations):
   tx, p = scale_by_newton(), jnp.array([1.0, 2.0])
   held = []
-  for k in range(1, 11):
-    value_fn = lambda p, k=k: k * jnp.sum(p**2)  # noqa: E731
+  for k in range(1, 4):
+    data = jnp.full(2, k)
+    value_fn = lambda p, data=data: jnp.sum(data * p**2)  # noqa: E731
     held.append(weakref.ref(value_fn))
-    tx.update(2 * k * p, tx.init(p), p, value_fn=value_fn)
+    updates, _ = tx.update(2 * k * p, tx.init(p), p, value_fn=value_fn)
+    np.testing.assert_allclose(updates, p)
   del value_fn
   gc.collect()
-  assert sum(ref() is not None for ref in held) <= 8
+  assert [ref() for ref in held] == [None] * 3
+  assert compilations("newton_update") == 1
+
+
+def test_only_so_many_programs_are_kept(monkeypatch, compilations):
+  monkeypatch.setattr(_eager, "_KEPT", 2)
+  tx = scale_by_newton()
+  for n in (1, 2, 1, 3, 1, 2):  # the last 2 was let go
+    p = jnp.ones(n)
+    tx.update(2 * p, tx.init(p), p, value_fn=lambda p: jnp.sum(p**2))
+  assert compilations("newton_update") == 4
+
+
+def test_shards_and_devices_have_programs_of_their_own():
+  tx, value_fn = newton(), lambda p: jnp.sum(jnp.cosh(p - 1))
+  mesh = jax.make_mesh((8,), ("x",), axis_types=(jax.sharding.AxisType.Auto,))
+  split, whole = (NamedSharding(mesh, spec) for spec in (PartitionSpec("x"), PartitionSpec()))
+  found = []
+  for place, place_of_state in [(device, device) for device in jax.devices()[:2]] + [
+    (split, whole)
+  ]:
+    p = jax.device_put(jnp.linspace(0, 2, 8), place)
+    state = jax.device_put(tx.init(p), place_of_state)
+    updates, _ = tx.update(jax.grad(value_fn)(p), state, p, value_fn=value_fn)
+    assert updates.devices() == p.devices()
+    found.append(np.asarray(updates))
+  np.testing.assert_allclose(found[1], found[0])
+  np.testing.assert_allclose(found[2], found[0])
 
 
 def test_errors_are_those_of_the_update():
