@@ -144,7 +144,7 @@ REASONS = {
 def test_it_says_why_it_ended(fun, start, options, reason, steps):
   found = minimize(fun, start, **{"optimizer": newton(), **options})
   if reason is Stop.PRECISION_FLOOR and found.gradient_size == 0:
-    reason = Stop.CONVERGED  # rounding is kind, as that of jaxlib 0.12 in haste
+    reason = Stop.CONVERGED  # rounding is kind, as with jaxlib 0.12 at optimization level 0
   assert found.reason is reason
   assert steps is None or found.steps == steps
   if not jnp.isnan(start).any():
