@@ -17,7 +17,6 @@ import numpy as np
 from jax.tree_util import DictKey
 
 from kinkopt._checks import Interval, check_floating, check_integer, check_same_tree
-from kinkopt._coordinates import leaf_names
 from kinkopt._typing import PyTree
 
 __all__ = ["Flat", "flatten"]
@@ -40,7 +39,6 @@ class Layout:
   """Where each leaf of a tree lies: static, and equal for equal trees."""
 
   structure: Any
-  names: tuple[str, ...]
   shapes: tuple[tuple[int, ...], ...]
   dtypes: tuple[str, ...]
   multiple_of: int
@@ -151,7 +149,7 @@ class Flat:
       f"{dtype}{list(x.shape)}" if hasattr(x, "shape") else f"{dtype}: {x!r}"
       for dtype, x in self.buffers.items()
     ]
-    return f"Flat({len(self.layout.names)} leaves; {', '.join(kinds) or 'empty'})"
+    return f"Flat({len(self.layout.shapes)} leaves; {', '.join(kinds) or 'empty'})"
 
   def tree_flatten_with_keys(self) -> tuple[tuple[Any, ...], Any]:
     """Gives the buffers to JAX."""
@@ -224,7 +222,6 @@ def flatten(params: PyTree, *, multiple_of: int = 1) -> Flat:
   leaves, structure = jax.tree.flatten(params)
   layout = Layout(
     structure,
-    tuple(leaf_names(params)),
     tuple(np.shape(leaf) for leaf in leaves),
     tuple(jnp.dtype(jnp.result_type(leaf)).name for leaf in leaves),
     int(multiple_of),

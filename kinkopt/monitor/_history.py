@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import optax
 
+from kinkopt._coordinates import leaf_names
 from kinkopt.monitor._band import RatioBand, band
 from kinkopt.monitor._record import RecordState
-from kinkopt.monitor._sums import leaf_names, states_of
+from kinkopt.monitor._sums import states_of, unfolded
 from kinkopt.monitor._update_ratio import UpdateRatioState
 from kinkopt.render import (
   Band,
@@ -238,5 +239,7 @@ def history(opt_state: optax.OptState, params: optax.Params) -> History:
   order = np.roll(np.arange(len(steps)), -int(position))
   order = order[steps[order] > 0]
   return History(
-    steps[order], tuple(leaf_names(params)), jax.tree.map(lambda array: array[order], rows)
+    steps[order],
+    tuple(leaf_names(unfolded(params))),
+    jax.tree.map(lambda array: array[order], rows),
   )

@@ -14,7 +14,7 @@ from kinkopt.monitor._sums import (
   Axes,
   AxisName,
   check_state,
-  leaf_names,
+  leaf_count,
   nodes,
   norm_of_norms,
   over_devices,
@@ -95,7 +95,7 @@ def leaf_stats(
 
   def init(params: optax.Params) -> LeafStatsState:
     check_floating("leaf_stats", params, "parameters")
-    count, dtype = len(leaf_names(params)), state_dtype(params)
+    count, dtype = leaf_count(params), state_dtype(params)
     return LeafStatsState(*(jnp.zeros(count, dtype) for _ in range(3)))
 
   def update(
@@ -106,7 +106,7 @@ def leaf_stats(
   ) -> tuple[optax.Updates, LeafStatsState]:
     del params, extra_args
     check_floating("leaf_stats", updates, "updates")
-    check_state("leaf_stats", state.scale, "updates", len(leaf_names(updates)))
+    check_state("leaf_stats", state.scale, "updates", leaf_count(updates))
     if not measure:
       return updates, state
     return updates, _measured(updates, state.scale.dtype, axis_name)

@@ -13,7 +13,8 @@ import numpy as np
 import optax
 from jax.tree_util import keystr
 
-from kinkopt.monitor._sums import leaf_names, norm_of_norms, states_of
+from kinkopt._coordinates import leaf_names
+from kinkopt.monitor._sums import norm_of_norms, states_of, unfolded
 from kinkopt.monitor._update_ratio import UpdateRatioState
 
 
@@ -101,7 +102,7 @@ def read_update_ratios(
     >>> kinkopt.monitor.read_update_ratios(state, params, group=lambda path: "all")
     {'all': 0.5}
   """
-  state, names = _find("read_update_ratios", opt_state), leaf_names(params)
+  state, names = _find("read_update_ratios", opt_state), leaf_names(unfolded(params))
   if isinstance(state.param_scale, jax.core.Tracer):
     raise TypeError(
       f"`read_update_ratios` brings numbers to the host, but its state is being traced "

@@ -5,7 +5,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-from jax.tree_util import KeyPath, keystr, tree_leaves_with_path
+from jax.tree_util import KeyPath, tree_leaves_with_path
 from jax.typing import ArrayLike, DTypeLike
 
 from kinkopt._numerics import abs_sq, compute_dtype, real_dtype, safe_divide
@@ -26,14 +26,21 @@ def nodes(tree: PyTree) -> list[Any]:
   return jax.tree.leaves(tree, is_leaf=lambda node: isinstance(node, Flat))
 
 
-def leaf_names(tree: PyTree) -> list[str]:
-  """Names each leaf by its path, within what was laid flat by that in the tree that it was."""
-  found = []
-  for path, node in tree_leaves_with_path(tree, is_leaf=lambda node: isinstance(node, Flat)):
-    inner = node.layout.names if isinstance(node, Flat) else ("",)
-    # A root's name says that there is no path, which is wrong of a part.
-    found += [keystr(path) + (name if name != "(root)" or not path else "") for name in inner]
-  return [name or "(root)" for name in found]
+def unfolded(tree: PyTree) -> PyTree:
+  """Puts the tree that it was, of numbers, in the place of what was laid flat."""
+
+  def tree_of(node: Any) -> Any:
+    if not isinstance(node, Flat):
+      return node
+    structure = node.layout.structure
+    return structure.unflatten(range(structure.num_leaves))
+
+  return jax.tree.map(tree_of, tree, is_leaf=lambda node: isinstance(node, Flat))
+
+
+def leaf_count(tree: PyTree) -> int:
+  """Counts the leaves, within what was laid flat too."""
+  return len(jax.tree.leaves(unfolded(tree)))
 
 
 def per_leaf(node: Any, reduce: Callable[[jax.Array, Axes], Any]) -> Any:

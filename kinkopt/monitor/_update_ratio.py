@@ -18,7 +18,7 @@ from kinkopt._numerics import safe_divide
 from kinkopt.monitor._sums import (
   AxisName,
   check_state,
-  leaf_names,
+  leaf_count,
   nodes,
   norm_of_norms,
   over_devices,
@@ -91,7 +91,7 @@ def _check_update(
   check_same_tree("update_ratio", "update", updates, "parameters", params)
   check_floating("update_ratio", params, "parameters")
   check_floating("update_ratio", updates, "updates")
-  check_state("update_ratio", state.param_scale, "parameters", len(leaf_names(params)))
+  check_state("update_ratio", state.param_scale, "parameters", leaf_count(params))
 
 
 def update_ratio(
@@ -156,7 +156,7 @@ def update_ratio(
 
   def init(params: optax.Params) -> UpdateRatioState:
     check_floating("update_ratio", params, "parameters")
-    count, dtype = len(leaf_names(params)), state_dtype(params)
+    count, dtype = leaf_count(params), state_dtype(params)
     # Two buffers and not one twice: a donated state may not hold the same buffer in two places.
     return UpdateRatioState(jnp.zeros(count, dtype), jnp.zeros(count, dtype))
 
