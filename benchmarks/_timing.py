@@ -5,6 +5,7 @@ spell of the machine falls on all of them alike. Ratios are formed within a roun
 median over rounds is taken: that is far steadier than the ratio of two medians.
 """
 
+import argparse
 import dataclasses
 import importlib.metadata
 import os
@@ -60,6 +61,31 @@ def race(
       contestants[name](steps)
       seconds[name].append((time.perf_counter() - started) / steps)
   return {name: Timing(tuple(times)) for name, times in seconds.items()}
+
+
+def print_rows(
+  doc: str | None,
+  names: Sequence[str],
+  columns: Sequence[str],
+  measure: Callable[[str, int], list[str]],
+) -> None:
+  """Is the command line of a benchmark that prints one Markdown table, as its rows are measured.
+
+  Args:
+    doc: of the benchmark; its first line is shown by `--help`.
+    names: of what can be measured; `--only` takes some of them.
+    columns: of the table.
+    measure: from a name and the number of rounds to the rows.
+  """
+  parser = argparse.ArgumentParser(description=(doc or "").partition("\n")[0])
+  parser.add_argument("--rounds", type=int, default=15)
+  parser.add_argument("--only", nargs="+", choices=names, default=names)
+  options = parser.parse_args()
+  print(describe_run(), end="\n\n", flush=True)
+  print("|", " | ".join(columns), "|")
+  print("|" + "---|" * len(columns), flush=True)
+  for name in options.only:
+    print("\n".join(measure(name, options.rounds)), flush=True)
 
 
 def describe_run(packages: Sequence[str] = ("jax", "jaxlib", "optax", "numpy")) -> str:

@@ -9,7 +9,6 @@ state, each once and flat. `: first` is the time of a step as a multiple of that
 PyTorch, if it is installed, runs its fused Adam on as many tensors.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 from typing import Any
@@ -17,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from _timing import describe_run, race
+from _timing import print_rows, race
 
 from kinkopt import flat, monitor, rules
 
@@ -136,18 +135,6 @@ def measure(name: str, rounds: int) -> list[str]:
   ]
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  names = [*LAYOUTS, *NETWORKS]
-  parser.add_argument("--rounds", type=int, default=15)
-  parser.add_argument("--only", nargs="+", choices=names, default=names)
-  options = parser.parse_args()
-  print(describe_run(), end="\n\n", flush=True)
-  print("| layout | rule | ms a step | : first | compiling, s |")
-  print("|---|---|---|---|---|", flush=True)
-  for name in options.only:
-    print("\n".join(measure(name, options.rounds)), flush=True)
-
-
 if __name__ == "__main__":
-  main()
+  columns = ("layout", "rule", "ms a step", ": first", "compiling, s")
+  print_rows(__doc__, [*LAYOUTS, *NETWORKS], columns, measure)

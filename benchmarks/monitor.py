@@ -7,7 +7,6 @@ each leaf out of the step. `: bare` is the time of a step as a multiple of that 
     python benchmarks/monitor.py [--rounds N] [--only NAME ...]
 """
 
-import argparse
 import functools
 import itertools
 import time
@@ -17,7 +16,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from _timing import describe_run, race
+from _timing import print_rows, race
 
 from kinkopt import monitor
 
@@ -120,17 +119,6 @@ def measure(name: str, rounds: int) -> list[str]:
   ]
 
 
-def main() -> None:
-  parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-  parser.add_argument("--rounds", type=int, default=15)
-  parser.add_argument("--only", nargs="+", choices=list(CASES), default=list(CASES))
-  options = parser.parse_args()
-  print(describe_run(), end="\n\n", flush=True)
-  print("| what is trained | watched by | ms a step | : bare | compiling, s | scratch, MiB |")
-  print("|---|---|---|---|---|---|", flush=True)
-  for name in options.only:
-    print("\n".join(measure(name, options.rounds)), flush=True)
-
-
 if __name__ == "__main__":
-  main()
+  columns = ("what is trained", "watched by", "ms a step", ": bare", "compiling, s", "scratch, MiB")
+  print_rows(__doc__, list(CASES), columns, measure)
