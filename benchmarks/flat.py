@@ -9,10 +9,10 @@ state, each once and flat. `: first` is the time of a step as a multiple of that
 PyTorch, if it is installed, runs its fused Adam on as many tensors.
 """
 
-import time
 from collections.abc import Callable
 from typing import Any
 
+import _steps
 import jax
 import jax.numpy as jnp
 import optax
@@ -36,36 +36,7 @@ LAYOUTS = {
 NETWORKS = {"network, 100 layers of 64": (100, 64, 32)}
 MOST_LEAVES_OF_A_TREE = 1_000  # more take minutes to compile
 
-Carry = tuple[Any, Any]
 Found = tuple[Callable[[int], None], float]  # a contestant, and seconds of compiling
-
-
-def compiled(step: Callable[..., Carry], params: Any, state: Any, *given: Any) -> Found:
-  lowered = jax.jit(step, donate_argnums=(0, 1))
-  started = time.perf_counter()
-  program = lowered.lower(params, state, *given).compile()
-  seconds = time.perf_counter() - started
-  carry = jax.tree.map(jnp.copy, (params, state))
-
-  def run(steps: int) -> None:
-    nonlocal carry
-    for _ in range(steps):
-      carry = program(*carry, *given)
-    jax.block_until_ready(carry)
-
-  return run, seconds
-
-
-def rule_step(tx: optax.GradientTransformation) -> Callable[..., Carry]:
-  def step(params: Any, state: Any, grads: Any) -> Carry:
-    updates, state = tx.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
-
-  return step
-
-
-def floor_step(params: Any, state: Any, grads: Any) -> Carry:
-  return jax.tree.map(jnp.subtract, params, grads), jax.tree.map(jnp.negative, state)
 
 
 def by_torch(count: int, size: int) -> Found | None:
@@ -89,12 +60,14 @@ def of_layout(count: int, size: int) -> dict[str, Found]:
   tree = {f"p{k}": jnp.full((size,), 1e-2) for k in range(count)}
   laid = flat.flatten(tree)
   grads = jax.tree.map(lambda p: 0.1 * p, laid)
-  found = {"floor": compiled(floor_step, laid, (laid, laid), grads)}
+  found = {"floor": _steps.compiled(_steps.floor, laid, (laid, laid), grads)}
   for name in ("kinkopt adam", "kinkopt adam, update_ratio", "optax.adam"):
-    found[f"flat: {name}"] = compiled(rule_step(RULES[name]), laid, RULES[name].init(laid), grads)
+    found[f"flat: {name}"] = _steps.compiled(
+      _steps.of_rule(RULES[name]), laid, RULES[name].init(laid), grads
+    )
   if count <= MOST_LEAVES_OF_A_TREE:
     for name, tx in RULES.items():
-      found[f"tree: {name}"] = compiled(rule_step(tx), tree, tx.init(tree), grads.tree)
+      found[f"tree: {name}"] = _steps.compiled(_steps.of_rule(tx), tree, tx.init(tree), grads.tree)
   if torch := by_torch(count, size):
     found["torch, fused Adam"] = torch
   return found
@@ -113,9 +86,9 @@ def of_network(layers: int, width: int, batch: int) -> dict[str, Found]:
     return jnp.mean(y**2)
 
   def trained(name: str, params: Any, fun: Callable[[Any], jax.Array]) -> Found:
-    take = rule_step(RULES[name])
+    take = _steps.of_rule(RULES[name])
     step = lambda params, state: take(params, state, jax.grad(fun)(params))  # noqa: E731
-    return compiled(step, params, RULES[name].init(params))
+    return _steps.compiled(step, params, RULES[name].init(params))
 
   laid, laid_loss = flat.flatten(tree), lambda laid: loss(laid.tree)
   names = ("kinkopt adam", "kinkopt adam, update_ratio", "optax.adam")

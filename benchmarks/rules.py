@@ -18,6 +18,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
+import _steps
 import jax
 import jax.numpy as jnp
 import optax
@@ -28,7 +29,6 @@ from kinkopt import rules
 RATE, MOMENTUM, DECAY, B1, B2, EPS = 1e-4, 0.9, 0.9, 0.9, 0.999, 1e-8
 GOALS = {"optax": 1.05, "floor": 1.25}
 
-Step = Callable[[Any, Any, Any], tuple[Any, Any]]  # (params, state, grads) -> (params, state)
 PerLeaf = Callable[..., tuple[jax.Array, ...]]  # (count, p, g, *slots) -> (p, *slots)
 
 
@@ -118,15 +118,7 @@ ROWS = {
 }
 
 
-def _transform_step(tx: optax.GradientTransformation) -> Step:
-  def step(params, state, grads):
-    updates, state = tx.update(grads, state, params)
-    return optax.apply_updates(params, updates), state
-
-  return step
-
-
-def _per_leaf_step(per_leaf: PerLeaf) -> Step:
+def _per_leaf_step(per_leaf: PerLeaf) -> _steps.Step:
   def step(params, state, grads):
     count, slots = state
     count = count + 1
@@ -141,25 +133,6 @@ def _per_leaf_step(per_leaf: PerLeaf) -> Step:
   return step
 
 
-def _floor_step(params, state, grads):
-  """Touches every byte that the rule must touch, once: reads `grads`, reads and writes the rest."""
-  return jax.tree.map(jnp.subtract, params, grads), jax.tree.map(jnp.negative, state)
-
-
-def _contestant(step: Step, params, state, grads) -> Callable[[int], None]:
-  """Holds buffers of its own, since a step donates them to the next."""
-  compiled = jax.jit(step, donate_argnums=(0, 1)).lower(params, state, grads).compile()
-  carry = jax.tree.map(jnp.copy, (params, state))
-
-  def run(steps: int) -> None:
-    nonlocal carry
-    for _ in range(steps):
-      carry = compiled(*carry, grads)
-    jax.block_until_ready(carry)
-
-  return run
-
-
 def _make_leaves(leaves: int, size: int, key: jax.Array) -> list[jax.Array]:
   return [jax.random.normal(key, (size,), jnp.float32) for key in jax.random.split(key, leaves)]
 
@@ -170,14 +143,17 @@ def measure(row: Row, leaves: int, size: int, rounds: int, steps: int) -> dict[s
   params, grads = _make_leaves(leaves, size, key_params), _make_leaves(leaves, size, key_grads)
   slots = tuple([jnp.zeros_like(p) for p in params] for _ in range(row.slots))
   entries = {
-    "kinkopt": (_transform_step(row.ours), row.ours.init(params)),
-    "optax": (_transform_step(row.theirs), row.theirs.init(params)),
+    "kinkopt": (_steps.of_rule(row.ours), row.ours.init(params)),
+    "optax": (_steps.of_rule(row.theirs), row.theirs.init(params)),
     "hand": (_per_leaf_step(row.by_hand), (jnp.int32(0), slots)),
     "flow": (_per_leaf_step(row.flow), (jnp.int32(0), slots)),
-    "floor": (_floor_step, slots),
+    "floor": (_steps.floor, slots),
   }
   timings = race(
-    {name: _contestant(step, params, state, grads) for name, (step, state) in entries.items()},
+    {
+      name: _steps.compiled(step, params, state, grads)[0]
+      for name, (step, state) in entries.items()
+    },
     rounds,
     steps,
   )
