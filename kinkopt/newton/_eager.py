@@ -53,8 +53,8 @@ def compiled(update: Callable[..., Any]) -> Callable[..., Any]:
       return _jax.evaluate(code, constants, arrays)
 
     lowered = jax.jit(newton_update).lower(*operands)
-    places_of = [getattr(x, "sharding", None) for x in jax.tree.leaves(operands)]
-    key = hashlib.sha256(lowered.as_text().encode()).digest(), *places_of
+    shardings = [getattr(x, "sharding", None) for x in jax.tree.leaves(operands)]
+    key = hashlib.sha256(lowered.as_text().encode()).digest(), *shardings
     run = programs.pop(key, None) or lowered.compile()
     programs[key] = run
     if len(programs) > _KEPT:
