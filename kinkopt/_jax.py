@@ -15,28 +15,24 @@ import numpy as np
 from jax.extend.core import ClosedJaxpr, Literal, get_opaque_trace_state, jaxpr_as_fun
 
 __all__ = [
+  "OURS",
   "RULES",
   "ClosedJaxpr",
-  "Function",
   "JvpRule",
   "Literal",
-  "Place",
   "RootRule",
   "VjpRule",
   "bind",
   "closed",
-  "cut",
   "depends",
   "evaluate",
   "expanded",
-  "function",
   "has_programs",
+  "is_file_of_library",
   "is_library",
   "is_traced",
   "jvp_rule",
   "name",
-  "name_stack",
-  "place",
   "root_rule",
   "scan_lengths",
   "trace",
@@ -232,34 +228,7 @@ def root_rule(eqn: Any) -> RootRule | None:
 
 
 _LIBRARIES = re.compile(r"/(site|dist)-packages/|/lib/python3\.\d+/|^<")
-_OURS = tuple(os.path.dirname(os.path.abspath(path)) + os.sep for path in (__file__, jax.__file__))
-
-
-class Place(NamedTuple):
-  """A line of a file; an empty name and line 0 where nobody knows."""
-
-  file: str = ""
-  line: int = 0
-
-
-def place(eqn: Any) -> Place | None:
-  """Finds the user's line that an equation comes from, and None where there is none."""
-  traceback = eqn.source_info.traceback
-  frames = [(f.file_name, f.line_num) for f in traceback.frames] if traceback else []
-  frames = [frame for frame in frames if not frame[0].startswith(_OURS)]
-  own = [frame for frame in frames if not _LIBRARIES.search(frame[0])]
-  return Place(*(own or frames)[0]) if frames else None
-
-
-def cut(eqn: Any) -> Place | None:
-  """Finds the user's line that calls `stop_gradient`; None for the calls that libraries make."""
-  traceback = eqn.source_info.traceback
-  frames = list(traceback.frames) if traceback else []
-  names = [frame.function_name for frame in frames]
-  callers = frames[names.index("stop_gradient") + 1 :] if "stop_gradient" in names else []
-  if not callers or _is_of_library(callers[0].file_name):
-    return None
-  return Place(callers[0].file_name, callers[0].line_num)
+OURS = tuple(os.path.dirname(os.path.abspath(path)) + os.sep for path in (__file__, jax.__file__))
 
 
 def is_library(program: Any) -> bool:
@@ -270,31 +239,9 @@ def is_library(program: Any) -> bool:
   owner, _ = closed(program)
   written = getattr(owner.debug_info, "func_src_info", None) or ""
   file = written.rpartition(" at ")[2].rpartition(":")[0]
-  return not file or _is_of_library(file)
+  return not file or is_file_of_library(file)
 
 
-def _is_of_library(file: str) -> bool:
-  return file.startswith(_OURS) or bool(_LIBRARIES.search(file))
-
-
-class Function(NamedTuple):
-  """A function of the user's: its name, where it is defined, and what its arguments are called."""
-
-  name: str
-  file: str
-  line: int
-  arguments: tuple[str, ...]
-
-
-def function(program: Any) -> Function:
-  """Says whose body a program is."""
-  info = closed(program)[0].debug_info
-  written, _, line = (info.func_src_info or "").rpartition(":")
-  file = written.rpartition(" at ")[2]
-  names = tuple(name or f"argument {i}" for i, name in enumerate(info.arg_names or ()))
-  return Function(info.func_name or "", file, int(line) if line.isdigit() else 0, names)
-
-
-def name_stack(eqn: Any) -> str:
-  """Gives the names of `jax.named_scope` and of transformations that an equation stands in."""
-  return str(eqn.source_info.name_stack)
+def is_file_of_library(file: str) -> bool:
+  """Whether a file is JAX's, kinkopt's or a library's, or none at all."""
+  return file.startswith(OURS) or bool(_LIBRARIES.search(file))

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kinkopt import _jax
+from kinkopt import _jax, _places
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._directions import direction
 from kinkopt.gradcheck._probes import norm, product
@@ -45,10 +45,17 @@ class _Gap:
 class _Rule(NamedTuple):
   """A rule that was judged, and what its operands that move are called."""
 
-  name: str
-  file: str
-  line: int
+  owner: _places.Function
+  rule: _places.Function
   operands: tuple[str, ...]
+
+
+class Finding(NamedTuple):
+  """What a rule is blamed for, in a sentence without its stop, and where it is written."""
+
+  sentence: str
+  owner: str  # the function whose rule it is
+  rule: _places.Function
 
 
 @jax.tree_util.register_dataclass
@@ -59,23 +66,23 @@ class Blame:
   errors: list[jax.Array]  # for each rule [orders, operands], relative
   rules: tuple[_Rule, ...] = dataclasses.field(metadata={"static": True})
 
-  def sentences(self, slack: float) -> tuple[str, ...]:
-    """Names the rules that are off by more than `slack`, each in a sentence without its stop."""
+  def findings(self, slack: float) -> tuple[Finding, ...]:
+    """Names the rules that are off by more than `slack`."""
     beginnings = (
       "the rule of {} is not its derivative",
       "the derivative of the rule of {} is wrong",
     )
-    told = {}
-    for rule, errors in zip(self.rules, self.errors):
-      who = f"`{rule.name}` ({rule.file.rpartition('/')[2]}:{rule.line})"
+    told: dict[str, tuple[float, str, _places.Function]] = {}
+    for (owner, rule, operands), errors in zip(self.rules, self.errors):
+      who = f"`{owner.name}` ({owner.file.rpartition('/')[2]}:{owner.line})"
       for words, row in zip(beginnings, errors):
-        for operand, error in zip(rule.operands, row):
+        for operand, error in zip(operands, row):
           if float(error) > slack:
             sentence = f"{words.format(who)} in {operand}"
-            told[sentence] = max(told.get(sentence, 0.0), float(error))
+            told[sentence] = max(told.get(sentence, (0.0,))[0], float(error)), owner.name, rule
     # A rule whose derivative is wrong may only call one that is wrong itself.
     first = [sentence for sentence in told if sentence.startswith("the rule of")]
-    return tuple(f"{sentence}: off by {told[sentence]:.1e}" for sentence in first or told)
+    return tuple(Finding(f"{s}: off by {told[s][0]:.1e}", *told[s][1:]) for s in first or told)
 
 
 class _Judge(Replay):
@@ -90,13 +97,13 @@ class _Judge(Replay):
   def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
     if eqn.primitive.name in _jax.RULES and any(map(is_active, values)):
       program = eqn.params["call_jaxpr"]
-      if not _jax.is_library(program) and _jax.function(program).name not in self.intended:
+      if not _jax.is_library(program) and _places.function(program).name not in self.intended:
         # Of what JAX cannot differentiate but by its rule nothing is known.
         with contextlib.suppress(ValueError, NotImplementedError):
-          self._judge(_jax.function(program), eqn, values)
+          self._judge(_places.function(program), eqn, values)
     return super()._run_equation(eqn, values)
 
-  def _judge(self, owner: _jax.Function, eqn: Any, values: list[Any]) -> None:
+  def _judge(self, owner: _places.Function, eqn: Any, values: list[Any]) -> None:
     moved = [i for i, v in enumerate(values) if is_active(v) and is_inexact(lane(v, 0))]
     point = [lane(values[i], 0) for i in moved]
     by_rule, bare = (self._run_with(eqn, values, moved, keeps) for keeps in (True, False))
@@ -127,7 +134,7 @@ class _Judge(Replay):
     )
     start = eqn.params.get("num_consts", 0)
     operands = tuple(_called(owner.arguments, i - start) for i in moved)
-    self.rules[site] = _Rule(owner.name, owner.file, owner.line, operands)
+    self.rules[site] = _Rule(owner, _places.rule(eqn), operands)
     self.merge(site, _Gap(jnp.stack(list(map(jnp.stack, errors)))))
 
   def _run_with(

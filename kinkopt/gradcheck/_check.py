@@ -20,6 +20,8 @@ from kinkopt.gradcheck._judge import WRONG
 from kinkopt.gradcheck._question import Question
 from kinkopt.gradcheck._report import GradientReport
 from kinkopt.gradcheck._run import Run
+from kinkopt.gradcheck._sources import sources_of
+from kinkopt.kinks import SiteStatus
 from kinkopt.kinks._program import positions
 
 _MODES = {"rev": (False,), "fwd": (True,), "both": (False, True)}
@@ -72,7 +74,8 @@ def check_gradient(
     batch_size: how many pairs of values are evaluated at once. On a CPU 1 is the fastest; memory
       grows with it.
     progress: called after each group of evaluations with how many are done, and how many of those
-      that are known to be needed there are.
+      that are known to be needed there are. If it raises `gradcheck.StopCheck`, the check ends:
+      what was not seen by then is undecided.
 
   Returns:
     A `GradientReport`: print it, ask for its `ok`, or let `raise_if_wrong()` raise. Where JAX's own
@@ -140,18 +143,27 @@ def check_gradient(
   run = Run(question, point, gradient, key, progress)
   leaves = run.judge(_MODES[mode], probes, sweep, locate)
   is_wrong = any(leaf.verdict in WRONG for leaf in leaves)
+  is_blamed = is_wrong and locate and gradient is None and not run.watch.is_stopped
+  blame = run.blame() if is_blamed else ()
+  origins = [place for inspection in run.inspections for place in inspection.origins]
   return GradientReport(
     leaves,
     _skipped(args, numbers),
-    run.blame() if is_wrong and locate and gradient is None else (),
-    run.ties,
+    tuple(finding.sentence for finding in blame),
+    tuple(map(_told, run.tied)),
     run.inspections[0].claim.cuts,
     run.inspections[0].claim.opaque,
     run.approximations(),
     tuple(np.asarray(jax.random.key_data(key)).ravel().tolist()),
     sum(inspection.evaluations for inspection in run.inspections),
     through_stop_gradient,
+    sources_of(blame, origins, run.tied),
+    is_complete=not run.watch.is_stopped,
   )
+
+
+def _told(tied: SiteStatus) -> str:
+  return f"{tied.site} ties in {int(tied.moving_ties):,} of {int(tied.total):,} units"
 
 
 def _name(rule: str | Callable[..., Any]) -> str:

@@ -110,7 +110,9 @@ class Details:
 
   @functools.cached_property
   def _why(self) -> str:
-    return self.inspection.stages.origins(self.inspection.args, self.inspection.key).sentence()
+    origins = self.inspection.stages.origins(self.inspection.args, self.inspection.key)
+    self.inspection.origins = [maker.place for maker in filter(None, origins.first())][:1]
+    return origins.sentence()
 
   def _not_finite(self, number: int) -> str:
     why = f": {self._why}" if self._why else ""

@@ -4,7 +4,7 @@ On the host, in NumPy; it counts evaluations and tells how far it is.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import jax
@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from kinkopt._numerics import machine_eps
+from kinkopt._places import Place
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._judge import Evidence
 from kinkopt.gradcheck._ladder import extrapolate, extrapolate_from_one_side, rounding_of
 from kinkopt.gradcheck._locate import locate
 from kinkopt.gradcheck._noise import noise_of
-from kinkopt.gradcheck._question import Claim, Row, Seen
+from kinkopt.gradcheck._question import Claim, Row, Seen, Watch
 from kinkopt.gradcheck._residuals import steps_of
 from kinkopt.gradcheck._stages import Stages, stages_of
 
@@ -67,19 +68,20 @@ class Inspection:
     args: tuple[PyTree, ...],
     given: PyTree,
     key: jax.Array,
-    progress: Callable[[int, int], None] | None,
+    watch: Watch,
     claim: Claim | None = None,
   ):
-    self.stages, self.args, self.key, self.progress = stages, args, key, progress
+    self.stages, self.args, self.key, self.watch = stages, args, key, watch
     self.claim = claim or stages.claim(args, given, key)
     self.evaluations = self.planned = 0
     self.trusted = False  # whether a rule of a library was taken for what it evaluates
     self.magnitude = 0.0  # of the values seen
+    self.origins: list[Place] = []  # of numbers that are not finite
 
   def trusting_libraries(self) -> "Inspection":
     """Gives the same inspection, which takes the rules of libraries for what they evaluate."""
     stages = stages_of(dataclasses.replace(self.stages.question, trusts_libraries=True))
-    return Inspection(stages, self.args, None, self.key, self.progress, self.claim)
+    return Inspection(stages, self.args, None, self.key, self.watch, self.claim)
 
   def whole(self, number: int, draw: int) -> Stretch:
     """Gives a direction in which all of a leaf moves."""
@@ -214,11 +216,13 @@ class Inspection:
   def _look(self, rows: Sequence[Row], claim: Claim | None = None) -> Seen:
     cost = 3 if self.claim.leaves is None else 2
     self.planned += cost * len(rows)
+    if self.watch.is_stopped:
+      return Seen.nothing(len(rows))
 
-    def tell(count: int) -> None:
+    def tell(count: int) -> bool:
       self.evaluations += cost * count
-      if self.progress is not None:
-        self.progress(self.evaluations, self.planned)
+      self.watch.tell(self.evaluations, self.planned)
+      return not self.watch.is_stopped
 
     seen = self.stages.look(self.args, self.key, claim or self.claim, rows, tell)
     largest = np.abs(seen.right).max(initial=0.0, where=np.isfinite(seen.right))

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kinkopt import _jax
+from kinkopt._places import Place
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._arguments import is_inexact
 from kinkopt.kinks._interpreter import is_active, lane, replaying
@@ -62,12 +63,11 @@ def _is_finite(value: Any) -> jax.Array:
   return jnp.all(jnp.isfinite(value))
 
 
-class _Place(NamedTuple):
-  """An equation."""
+class Maker(NamedTuple):
+  """An equation, and where it is."""
 
   name: str
-  file: str
-  line: int
+  place: Place
 
 
 @jax.tree_util.register_dataclass
@@ -78,36 +78,39 @@ class Origins:
   is_value_finite: jax.Array
   forwards: list[jax.Array]  # of each equation of the function, the count of what it made
   backwards: list[jax.Array]  # of each equation of the gradient
-  places: tuple[tuple[_Place, ...], tuple[_Place, ...]] = dataclasses.field(
-    metadata={"static": True}
-  )
+  places: tuple[tuple[Maker, ...], tuple[Maker, ...]] = dataclasses.field(metadata={"static": True})
+
+  def first(self) -> tuple[Maker | None, Maker | None]:
+    """Gives the first equation that made such numbers in the function, and in its gradient."""
+    forward, backward = (
+      next((place for place, count in zip(places, counts) if int(count)), None)
+      for places, counts in zip(self.places, (self.forwards, self.backwards))
+    )
+    return forward, backward
 
   def sentence(self) -> str:
     """Says why the gradient is not finite; the end of a sentence, empty where nobody knows."""
-    forward, backward = (
-      [place for place, count in zip(places, counts) if int(count)]
-      for places, counts in zip(self.places, (self.forwards, self.backwards))
-    )
+    forward, backward = self.first()
     if forward and not bool(self.is_value_finite):
-      return f"the value itself is not finite: {_told(forward[0])} made it of finite numbers"
+      return f"the value itself is not finite: {_told(forward)} made it of finite numbers"
     if forward:
       return (
-        f"{_told(forward[0])} is not finite in a branch that `where` did not take, and 0 times "
+        f"{_told(forward)} is not finite in a branch that `where` did not take, and 0 times "
         "that is NaN on the way back: put a second `where` around its operand, so that the branch "
         "is finite everywhere"
       )
     if backward:
       return (
-        f"its slope is infinite on the way back, at {_told(backward[0])}; where a `where` or a "
+        f"its slope is infinite on the way back, at {_told(backward)}; where a `where` or a "
         "factor of 0 is to hide that, 0 times infinity is NaN: put a second `where` around the "
         "operand there, so that the slope is finite everywhere"
       )
     return ""
 
 
-def _told(place: _Place) -> str:
-  where = f" ({place.file.rpartition('/')[2]}:{place.line})" if place.file else ""
-  return f"`{place.name}`{where}"
+def _told(maker: Maker) -> str:
+  file, line = maker.place
+  return f"`{maker.name}`" + (f" ({file.rpartition('/')[2]}:{line})" if file else "")
 
 
 def find_origins(
@@ -131,7 +134,7 @@ def find_origins(
     with replaying(float64=True):
       values.append(program.run(watch, [args]))
     counts.append([made.count for made in watch.records.values()])
-    places.append(tuple(_Place(s.primitive, s.file, s.line) for s in watch.records))
+    places.append(tuple(Maker(s.primitive, Place(s.file, s.line)) for s in watch.records))
   outputs = [leaf for leaf in jax.tree.leaves(values[0]) if is_inexact(leaf)]
   is_value_finite = jnp.all(jnp.stack([_is_finite(leaf) for leaf in outputs]))
   return Origins(is_value_finite, counts[0], counts[1], (places[0], places[1]))

@@ -19,10 +19,9 @@ from kinkopt.kinks import SiteStatus
 _NUDGE = 2.0**-10
 
 
-def ties_of(found: Sequence[SiteStatus]) -> tuple[str, ...]:
-  """Names the kinks that the point is on."""
-  ties = [status for status in found if int(status.moving_ties)]
-  return tuple(f"{s.site} ties in {int(s.moving_ties):,} of {int(s.total):,} units" for s in ties)
+def tied(found: Sequence[SiteStatus]) -> tuple[SiteStatus, ...]:
+  """Picks the kinks that the point is on."""
+  return tuple(status for status in found if int(status.moving_ties))
 
 
 def beside_kinks(

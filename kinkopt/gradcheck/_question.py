@@ -87,3 +87,28 @@ class Seen(NamedTuple):
   claim: np.ndarray
   length: np.ndarray
   size: np.ndarray
+
+  @classmethod
+  def nothing(cls, count: int) -> "Seen":
+    """What is seen along rows that were not looked at: a claim of 0, and values not known."""
+    return cls(*(np.full(count, x) for x in (np.nan, np.nan, 1.0, 0.0, 1.0, 0.0)))
+
+
+class StopCheck(Exception):  # noqa: N818, as `StopIteration`: it is no error
+  """Raised by a `progress` of `check_gradient`: the check ends, and reports what it has seen."""
+
+
+class Watch:
+  """Tells how far a check is, and hears whether it is to end."""
+
+  def __init__(self, progress: Callable[[int, int], None] | None):
+    self._progress = progress
+    self.is_stopped = False
+
+  def tell(self, done: int, planned: int) -> None:
+    """Tells how many evaluations are done, and how many of those are known to be needed."""
+    if self._progress is not None and not self.is_stopped:
+      try:
+        self._progress(done, planned)
+      except StopCheck:
+        self.is_stopped = True

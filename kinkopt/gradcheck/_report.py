@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kinkopt.gradcheck._sources import Source
 from kinkopt.gradcheck._verdict import Verdict
 from kinkopt.render import Column, Document, Heading, Table, Text, Tone, to_html_fragment, to_text
 
@@ -59,6 +60,8 @@ class GradientReport:
     seed: the data of the random key, to replay the check.
     evaluations: of the function, those for the gradient not counted.
     through_stop_gradient: whether the check saw through them.
+    sources: the lines of the rules to blame, of what made a NaN, and of the ties.
+    is_complete: False if the check was ended before it was done.
   """
 
   leaves: tuple[LeafReport, ...]
@@ -71,6 +74,8 @@ class GradientReport:
   seed: tuple[int, ...] = ()
   evaluations: int = 0
   through_stop_gradient: bool = False
+  sources: tuple[Source, ...] = ()
+  is_complete: bool = True
 
   @property
   def verdict(self) -> Verdict:
@@ -128,13 +133,20 @@ class GradientReport:
         Text(self.verdict.value, _TONES.get(self.verdict, Tone.BAD)),
         *details,
         *(Text(f"{sentence[0].upper()}{sentence[1:]}.", Tone.BAD) for sentence in self.blame),
+        *(source.to_code() for source in self.sources if source.is_wrong),
         Table(columns, tuple(rows), tones=tones),
         *self._remarks(),
+        *(source.to_code() for source in self.sources if not source.is_wrong),
       ),
     )
 
   def _remarks(self) -> list[Heading | Text]:
     remarks = []
+    if not self.is_complete:
+      remarks.append(
+        "The check was ended before it was done: what it had not seen by then is undecided, and "
+        "what is wrong was not looked for more closely."
+      )
     if self.ties:
       remarks.append(
         f"The point is on a kink: {'; '.join(self.ties)}. There any gradient between the two sides "
@@ -190,11 +202,21 @@ class GradientReport:
         f"`from_json` knows the format up to version {VERSION}, but this report is of version "
         f"{read['version']}. Read it with a newer kinkopt."
       )
-    leaves = tuple(_leaf(leaf) for leaf in read["leaves"])
+    leaves = tuple(
+      _record(LeafReport, {**leaf, "verdict": Verdict[leaf["verdict"]]}) for leaf in read["leaves"]
+    )
     names = ("skipped", "blame", "ties", "cuts", "opaque", "approximations", "seed")
     lists = {name: tuple(read.get(name, ())) for name in names}
     through = read.get("through_stop_gradient", False)
-    return cls(leaves, **lists, evaluations=read["evaluations"], through_stop_gradient=through)
+    sources = tuple(_record(Source, source) for source in read.get("sources", ()))
+    return cls(
+      leaves,
+      **lists,
+      evaluations=read["evaluations"],
+      through_stop_gradient=through,
+      sources=sources,
+      is_complete=read.get("is_complete", True),
+    )
 
 
 def _shape(leaf: LeafReport) -> str:
@@ -223,13 +245,13 @@ def _finite(value: Any) -> Any:
   return value
 
 
-def _leaf(read: dict[str, Any]) -> LeafReport:
-  known = {field.name for field in dataclasses.fields(LeafReport)}
-  fields: dict[str, Any] = {
-    name: float(value["float"]) if isinstance(value, dict) else value
-    for name, value in read.items()
-    if name in known
-  }
-  return LeafReport(
-    **(fields | {"shape": tuple(fields["shape"]), "verdict": Verdict[fields["verdict"]]})
-  )
+def _record(kind: type, read: dict[str, Any]) -> Any:
+  known = {field.name for field in dataclasses.fields(kind)}
+  fields: dict[str, Any] = {name: _read(value) for name, value in read.items() if name in known}
+  return kind(**fields)
+
+
+def _read(value: Any) -> Any:
+  if isinstance(value, list):
+    return tuple(value)
+  return float(value["float"]) if isinstance(value, dict) else value

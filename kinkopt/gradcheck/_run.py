@@ -11,12 +11,13 @@ from kinkopt._checks import dtype_of
 from kinkopt._numerics import machine_eps, real_dtype
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._arguments import hide, is_inexact
+from kinkopt.gradcheck._blame import Finding
 from kinkopt.gradcheck._describe import describe
 from kinkopt.gradcheck._details import Details
 from kinkopt.gradcheck._inspection import Inspection
 from kinkopt.gradcheck._judge import SLACK, SLACK_HANDED, Evidence, Judgement, judge, judge_swept
-from kinkopt.gradcheck._nudge import beside_kinks, ties_of
-from kinkopt.gradcheck._question import Question
+from kinkopt.gradcheck._nudge import beside_kinks, tied
+from kinkopt.gradcheck._question import Question, Watch
 from kinkopt.gradcheck._report import LeafReport
 from kinkopt.gradcheck._stages import stages_of
 from kinkopt.gradcheck._verdict import Verdict, verdict
@@ -43,15 +44,15 @@ class Run:
     key: jax.Array,
     progress: Callable[[int, int], None] | None,
   ):
-    self.question, self.key, self.progress = question, key, progress
+    self.question, self.key, self.watch = question, key, Watch(progress)
     self.given = None if callable(gradient) else jax.tree.map(jnp.asarray, hide(gradient))
     self.slack = _slack(gradient)
     self.point = point
-    self.ties = ties_of(stages_of(question).survey(point))
+    self.tied = tied(stages_of(question).survey(point))
     on_all_sides = beside_kinks(point, question.argnums, key)
-    self.points = on_all_sides if self.ties else iter([point])
+    self.points = on_all_sides if self.tied else iter([point])
     self.inspections: list[Inspection] = []
-    self.blame_on_kink: tuple[str, ...] = ()
+    self.blame_on_kink: tuple[Finding, ...] = ()
 
   def judge(
     self, modes: Sequence[bool], probes: int, sweep: int, locate: bool
@@ -68,7 +69,7 @@ class Run:
   def _inspect(self, is_forward: bool) -> Inspection:
     """Takes the first of the points that the function is finite at, or else the last."""
     stages = stages_of(dataclasses.replace(self.question, is_forward=is_forward))
-    tried = (Inspection(stages, p, self.given, self.key, self.progress) for p in self.points)
+    tried = (Inspection(stages, p, self.given, self.key, self.watch) for p in self.points)
     for inspection in tried:
       if np.isfinite(inspection.claim.value):
         break
@@ -77,10 +78,10 @@ class Run:
   def _on_the_kink(self, leaves: list[LeafReport]) -> list[LeafReport]:
     """Judges, on a kink, the rules that are no convention there."""
     claim = self.inspections[0].claim
-    if not self.ties or not claim.rules or claim.leaves is None or self.question.is_handed:
+    if not self.tied or not claim.rules or claim.leaves is None or self.question.is_handed:
       return leaves
     stages = stages_of(self.question)
-    self.blame_on_kink = stages.blame_on_kink(self.point, self.key).sentences(_UNBLAMED)
+    self.blame_on_kink = stages.blame_on_kink(self.point, self.key).findings(_UNBLAMED)
     right = stages.other_gradient(self.point, self.key) if self.blame_on_kink else None
     if right is None:
       return leaves
@@ -98,12 +99,13 @@ class Run:
       told += ("functions of a library, whose derivative rules were trusted",)
     return told
 
-  def blame(self) -> tuple[str, ...]:
+  def blame(self) -> tuple[Finding, ...]:
     """Names the custom rules that are wrong by themselves."""
     point = self.inspections[0].args
     slack = _UNBLAMED_ITERATED if self.inspections[0].claim.iterated else _UNBLAMED
-    beside = stages_of(self.question).blame(point, self.key).sentences(slack)
-    return beside or tuple(f"on the kink, {sentence}" for sentence in self.blame_on_kink)
+    beside = stages_of(self.question).blame(point, self.key).findings(slack)
+    on_kink = (f._replace(sentence=f"on the kink, {f.sentence}") for f in self.blame_on_kink)
+    return beside or tuple(on_kink)
 
 
 def _judged(
@@ -115,7 +117,7 @@ def _judged(
   whole = [[inspection.whole(n, draw) for draw in range(probes)] for n in leaves]
   seen = inspection.see(whole, np.asarray(claim.norms), slack)
   swept: list[Evidence | None] = [None] * len(claim.sizes)
-  if sum(claim.sizes) <= sweep and not claim.opaque:
+  if sum(claim.sizes) <= sweep and not claim.opaque and not inspection.watch.is_stopped:
     swept = [inspection.sweep(n, slack) for n in leaves]
   how = float(claim.value), bool(claim.opaque), bool(claim.iterated)
   found = [judge(evidence, slack, *how) for evidence in seen]
@@ -131,7 +133,8 @@ def _judged(
       if judge(evidence, slack, *how).verdict.is_pass:
         found[n] = dataclasses.replace(found[n], verdict=Verdict.OKAY)
         inspection.trusted = True
-  details = Details(inspection, seen, swept, slack) if locate else None
+  is_located = locate and not inspection.watch.is_stopped
+  details = Details(inspection, seen, swept, slack) if is_located else None
   moving = jax.tree.leaves([inspection.args[argnum] for argnum in question.argnums])
   moving = [leaf for leaf in moving if is_inexact(leaf)]
   return [

@@ -59,9 +59,12 @@ class Stages:
     key: jax.Array,
     claim: Claim,
     rows: Sequence[Row],
-    tell: Callable[[int], None],
+    tell: Callable[[int], bool],
   ) -> Seen:
-    """Looks along rows; `tell` hears after each call how many rows were done in it."""
+    """Looks along rows; `tell` hears after each call how many rows were done in it.
+
+    Where it says False, the rows that are left are not looked at.
+    """
     found = []
     for start in range(0, len(rows), _ROWS):
       some = rows[start : start + _ROWS]
@@ -70,7 +73,9 @@ class Stages:
       probes = (*(x.astype(np.int32) for x in (leaf, draw, low, high)), is_upward)
       seen = self._run("look", args, key, claim.leaves, probes, step, np.int32(len(some)))
       found.append([np.asarray(column)[: len(some)] for column in seen])
-      tell(len(some))
+      if not tell(len(some)):
+        found.append([*Seen.nothing(len(rows) - start - len(some))])
+        break
     return Seen(*map(np.concatenate, zip(*found)))
 
   def other_gradient(self, args: tuple[PyTree, ...], key: jax.Array) -> list[jax.Array] | None:

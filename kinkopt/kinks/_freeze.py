@@ -12,7 +12,7 @@ from typing import Any
 
 import jax
 
-from kinkopt import _jax
+from kinkopt import _jax, _places
 from kinkopt._typing import PyTree
 from kinkopt.kinks._interpreter import (
   Interpreter,
@@ -67,7 +67,7 @@ class _Freezer(Interpreter):
   def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
     if eqn.primitive.name in _jax.RULES and any(map(is_active, values)):
       program = eqn.params["call_jaxpr"]
-      owner = _jax.function(program)
+      owner = _places.function(program)
       self.met[owner.name] = _jax.is_library(program)
       if owner.name in self.intended:
         return self._run_intended(owner, eqn, values)
@@ -76,7 +76,7 @@ class _Freezer(Interpreter):
           return self._run_by_derivative(eqn, values)
     return super()._run_equation(eqn, values)
 
-  def _run_intended(self, owner: _jax.Function, eqn: Any, values: list[Any]) -> list[Any]:
+  def _run_intended(self, owner: _places.Function, eqn: Any, values: list[Any]) -> list[Any]:
     try:
       return self._run_by_derivative(eqn, values)
     except _NOT_LINEAR as error:

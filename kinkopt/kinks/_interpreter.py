@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
-from kinkopt import _jax
+from kinkopt import _jax, _places
 from kinkopt.kinks._registry import Call, PrimitiveClass, Winner, classify, rule_of
 from kinkopt.kinks._site import Site
 
@@ -80,7 +80,7 @@ class Interpreter(abc.ABC):
     self.iterated: dict[str, None] = {}
     self.records: dict[Site, Any] = {}
     self._path: tuple[int, ...] = ()
-    self._place: _jax.Place | None = None  # of the call that led into a library's function
+    self._place: _places.Place | None = None  # of the call that led into a library's function
     self._names: tuple[str, ...] = ()
 
   @abc.abstractmethod
@@ -97,7 +97,7 @@ class Interpreter(abc.ABC):
 
   def keeps(self, program: Any) -> bool:
     """Whether the derivative rule of a function stands in what is run."""
-    if self.keeps_rules or _jax.function(program).name in self.intended:
+    if self.keeps_rules or _places.function(program).name in self.intended:
       return True
     return self.keeps_library_rules and _jax.is_library(program)
 
@@ -151,8 +151,8 @@ class Interpreter(abc.ABC):
     for number, eqn in enumerate(jaxpr.eqns):
       self._path = (*outside[0], number)
       known = outside[1] if is_library else None
-      self._place = known or _jax.place(eqn) or outside[1]
-      self._names = (*outside[2], _jax.name_stack(eqn))
+      self._place = known or _places.place(eqn) or outside[1]
+      self._names = (*outside[2], _places.name_stack(eqn))
       results = self._run_equation(eqn, [read(atom) for atom in eqn.invars])
       environment.update(zip(eqn.outvars, results, strict=True))
     self._path, self._place, self._names = outside
@@ -160,7 +160,7 @@ class Interpreter(abc.ABC):
 
   def site(self, name: str, units: Any) -> Site:
     """Names the equation that is being run."""
-    file, line = self._place or _jax.Place()
+    file, line = self._place or _places.Place()
     names = "/".join(filter(None, self._names))
     return Site(name, file, line, names, tuple(units.shape), self._path)
 
@@ -221,13 +221,13 @@ class Interpreter(abc.ABC):
 
   def note_cut(self, eqn: Any) -> None:
     """Lists a `stop_gradient` of the user's; those within libraries are theirs to answer for."""
-    place = _jax.cut(eqn)
+    place = _places.cut(eqn)
     if place:
       self.cuts[_told("stop_gradient", place)] = None
 
 
-def _told(name: str, place: _jax.Place | None) -> str:
-  file, line = place or _jax.Place()
+def _told(name: str, place: _places.Place | None) -> str:
+  file, line = place or _places.Place()
   return f"{name} ({file.rpartition('/')[2]}:{line})" if file else name
 
 

@@ -149,7 +149,31 @@ class Chart:
   bands: tuple[Band, ...] = ()
 
 
-Block = Heading | Text | Table | Chart
+@dataclasses.dataclass(frozen=True)
+class Code:
+  """Lines of a file, as they stand there.
+
+  Attributes:
+    title: what is to be seen in them, and where they are.
+    lines: without their ends.
+    first: the number of the first of them in its file.
+    marked: the number of the line that is meant; None where all are.
+    tone: how to take it.
+  """
+
+  title: str
+  lines: tuple[str, ...]
+  first: int = 1
+  marked: int | None = None
+  tone: Tone = Tone.PLAIN
+
+  def numbered(self) -> list[tuple[int, str, bool]]:
+    """Gives each line with its number in the file, and whether it is the one that is meant."""
+    numbers = range(self.first, self.first + len(self.lines))
+    return [(n, line, n == self.marked) for n, line in zip(numbers, self.lines)]
+
+
+Block = Heading | Text | Table | Chart | Code
 
 
 @dataclasses.dataclass(frozen=True)

@@ -7,7 +7,7 @@ mark and a word say too. Every text is escaped: a leaf may be named `<script>`.
 import html
 import re
 
-from kinkopt.render._document import Block, Cell, Chart, Document, Heading, Table, Text, Tone
+from kinkopt.render._document import Block, Cell, Chart, Code, Document, Heading, Table, Text, Tone
 from kinkopt.render._html_style import PAGE_STYLE, SCRIPT, STYLE
 from kinkopt.render._svg import to_figure
 
@@ -91,6 +91,8 @@ def _parts(document: Document | Block, level: int) -> list[str]:
       return [_table(document)]
     case Chart():
       return [to_figure(document)]
+    case Code():
+      return [_code(document)]
 
 
 def _prose(text: str) -> str:
@@ -167,3 +169,17 @@ def _cells(table: Table, row: tuple[Cell, ...], shown: list[str]) -> str:
 
 def _javascript(number: Cell) -> str:
   return str(number).replace("inf", "Infinity")  # JavaScript's `Number` reads "inf" as NaN
+
+
+def _code(code: Code) -> str:
+  title = f'<figcaption class="kinkopt-title">{_prose(code.title)}</figcaption>\n'
+  lines = [
+    f'<span class="kinkopt-line"{" data-marked" * is_marked}>'
+    f'<span class="kinkopt-number">{number}</span> {html.escape(line)}</span>'
+    for number, line, is_marked in code.numbered()
+  ]
+  return (
+    f"<figure{_tone(code.tone)}>\n{title * bool(code.title)}"
+    '<pre class="kinkopt-code kinkopt-scroll" tabindex="0" role="region" '
+    f'aria-label="{html.escape(code.title or "Code")}">{"".join(lines)}</pre>\n</figure>'
+  )

@@ -73,6 +73,20 @@ STYLE = """\
 .kinkopt-report .kinkopt-unseen {
   clip-path: inset(50%); height: 1px; overflow: hidden; position: absolute; width: 1px;
 }
+.kinkopt-report pre.kinkopt-code {
+  background: var(--code); border-radius: 4px; color: inherit; margin: 0; max-width: 100ch;
+  padding: .6em 0; font: .9em/1.5 ui-monospace, "SF Mono", Menlo, Consolas, "DejaVu Sans Mono",
+  monospace;
+}
+.kinkopt-report .kinkopt-line { display: block; padding: 0 .8em; white-space: pre; }
+.kinkopt-report .kinkopt-line .kinkopt-number {
+  color: var(--faint); display: inline-block; min-width: 3.5ch; text-align: right;
+  user-select: none;
+}
+.kinkopt-report .kinkopt-line[data-marked] {
+  background: color-mix(in srgb, var(--tone, var(--faint)) 18%, transparent);
+  box-shadow: inset 3px 0 var(--tone, var(--faint));
+}
 .kinkopt-report svg.kinkopt-chart {
   display: block; max-width: 760px; min-width: 480px; width: 100%;
 }

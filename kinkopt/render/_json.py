@@ -14,6 +14,7 @@ from typing import Any
 from kinkopt.render._document import (
   Band,
   Chart,
+  Code,
   Column,
   Document,
   Heading,
@@ -25,7 +26,7 @@ from kinkopt.render._document import (
 
 FORMAT = "kinkopt.document"
 VERSION = 1
-_BLOCKS = {"heading": Heading, "text": Text, "table": Table, "chart": Chart}
+_BLOCKS = {"heading": Heading, "text": Text, "table": Table, "chart": Chart, "code": Code}
 _KINDS = {block: kind for kind, block in _BLOCKS.items()}
 # The fields that hold other records.
 _PARTS = {"columns": Column, "series": Series, "bands": Band}

@@ -6,7 +6,7 @@ the terminal and whether it has colours.
 
 from typing import Any
 
-from kinkopt.render._document import Block, Chart, Document, Heading, Table, Text, Tone
+from kinkopt.render._document import Block, Chart, Code, Document, Heading, Table, Text, Tone
 from kinkopt.render._optional import require
 from kinkopt.render._text import to_text
 
@@ -46,6 +46,8 @@ def to_rich(document: Document | Block) -> Any:
       return _table(document, text)
     case Chart():
       return text.Text(to_text(document))
+    case Code():
+      return _code(document, text)
 
 
 def _table(table: Table, text: Any) -> Any:
@@ -80,3 +82,10 @@ def _table(table: Table, text: Any) -> Any:
 
 def _narrowest(cell: str, is_number: bool) -> int:
   return max(map(len, [cell] if is_number else cell.split()), default=0)
+
+
+def _code(code: Code, text: Any) -> Any:
+  shown = text.Text(no_wrap=True, overflow="ellipsis")
+  for line in to_text(code).splitlines(keepends=True):
+    shown.append(line, style=_STYLES[code.tone] if line.startswith(">") else "")
+  return shown

@@ -7,7 +7,7 @@ longer be read by `grep` or `awk`.
 
 import textwrap
 
-from kinkopt.render._document import Block, Chart, Document, Heading, Table, Text
+from kinkopt.render._document import Block, Chart, Code, Document, Heading, Table, Text
 
 
 def to_text(document: Document | Block, width: int = 80) -> str:
@@ -41,6 +41,8 @@ def to_text(document: Document | Block, width: int = 80) -> str:
       return _table(document, width)
     case Chart():
       return _chart(document, width)
+    case Code():
+      return _code(document)
 
 
 def _fill(text: str, width: int) -> str:
@@ -75,3 +77,12 @@ def _chart(chart: Chart, width: int) -> str:
       ),
     ]
   )
+
+
+def _code(code: Code) -> str:
+  digits = len(str(code.first + len(code.lines)))
+  lines = [
+    f"{'>' if is_marked else ' '} {number:>{digits}} | {line}".rstrip()
+    for number, line, is_marked in code.numbered()
+  ]
+  return "\n".join([*filter(None, [code.title]), *lines])

@@ -111,7 +111,7 @@ def printed(report):
   texts = {
     "txt": to_text(report.to_document(), width=100) + "\n",
     "html": to_html(report.to_document()),
-    "json": report.to_json().replace(", ", ",\n") + "\n",
+    "json": report.to_json().replace(", ", ",\n").replace(str(FOLDER.parent), "/tests") + "\n",
   }
   return {kind: _without_rounding(text) for kind, text in texts.items()}
 

@@ -51,7 +51,7 @@ def iterated(factor):
 
 def named(fun, *args):
   run = jax.jit(lambda *args: find_blame(fun, args, range(len(args)), KEY))
-  return run(*args).sentences(1e-7)
+  return tuple(f.sentence for f in run(*args).findings(1e-7))
 
 
 X = jnp.array([0.3, 1.2, -0.4], jnp.float32)
@@ -122,7 +122,7 @@ def test_on_a_kink_a_convention_is_told_from_an_error(name):
   gradient, is_right = CONVENTIONS[name]
   x = jnp.array([1.0, 1.0, 0.5])
   found = jax.jit(lambda x: find_blame(maximum(gradient), (x,), (0,), KEY, is_on_kink=True))(x)
-  assert len(found.sentences(1e-7)) == (not is_right)
+  assert len(found.findings(1e-7)) == (not is_right)
   report = check_gradient(maximum(gradient), x)
   assert report.ok == is_right
   if not is_right:

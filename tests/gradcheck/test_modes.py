@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kinkopt.gradcheck import Verdict, check_gradient
+from kinkopt.gradcheck import GradientReport, StopCheck, Verdict, check_gradient
 from kinkopt.gradcheck._question import Question
 from kinkopt.gradcheck._stages import Stages
 from tests.gradcheck.test_residuals import loss, network
@@ -345,6 +345,57 @@ def test_progress_is_told_and_batches_change_nothing():
   np.testing.assert_allclose(
     many.leaves[0].relative_error, one.leaves[0].relative_error, atol=1e-10
   )
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3])
+def test_a_check_that_is_stopped_tells_what_it_has_seen(looks):
+  x = {f"{i:02}": jnp.linspace(0.1, 1.0, 5) for i in range(40)}  # two probes each, 32 at a time
+
+  def fun(x):
+    return sum(jnp.sum(jnp.sin(leaf)) for leaf in x.values())
+
+  def gradient(x):
+    return {name: jnp.cos(leaf) * (2 if name in ("01", "39") else 1) for name, leaf in x.items()}
+
+  told = []
+
+  def progress(done, planned):
+    told.append((done, planned))
+    if len(told) == looks:
+      raise StopCheck
+
+  report = check_gradient(fun, x, gradient=gradient, progress=progress, sweep=0)
+  assert len(told) == looks
+  assert not report.is_complete
+  assert "The check was ended before it was done" in str(report)
+  found = {leaf.name: leaf.verdict for leaf in report.leaves}
+  assert found["['00']"] is Verdict.HAPPY
+  # The first look leaves doubts, which a ladder of steps would have to resolve.
+  assert found["['01']"] is Verdict.UNDECIDED
+  undecided = {1: 40 - 16 + 1, 2: 40 - 32 + 1, 3: 2}
+  assert sum(v is Verdict.UNDECIDED for v in found.values()) == undecided[looks]
+  assert not report.ok
+  assert GradientReport.from_json(report.to_json()).to_json() == report.to_json()
+
+
+def test_what_is_known_to_be_wrong_is_so_where_the_search_for_the_place_is_stopped():
+  x = jnp.linspace(0.1, 1.0, 500)
+
+  def check(**options):
+    wrong = jnp.cos(x).at[jnp.array([17, 333])].multiply(2)
+    return check_gradient(lambda x: jnp.sum(jnp.sin(x)), x, gradient=wrong, **options)
+
+  judged = check(locate=False).evaluations
+
+  def progress(done, planned):
+    if done > judged:
+      raise StopCheck
+
+  stopped, whole = check(progress=progress), check()
+  assert judged < stopped.evaluations <= whole.evaluations
+  assert stopped.verdict is whole.verdict is not Verdict.HAPPY
+  assert not stopped.is_complete
+  assert "[17]" in whole.leaves[0].detail
 
 
 def test_running_out_of_memory_says_what_to_do(monkeypatch):

@@ -94,6 +94,58 @@ def test_the_fixture_is_there_and_shows_its_report(tmp_path):
   assert "The point is on a kink: abs (test_it.py:3)" in run.stdout
 
 
+SUITE = """
+import jax, jax.numpy as jnp, pytest
+
+X = jnp.arange(1.0, 4.0)
+
+@pytest.mark.gradcheck(gradient=lambda x: 2 * jnp.cos(x))
+def test_wrong(assert_gradient):
+  assert_gradient(lambda x: jnp.sum(jnp.sin(x)), X)
+
+@pytest.mark.gradcheck(probes=3, sweep=0)
+def test_right(assert_gradient):
+  assert assert_gradient(lambda x: jnp.sum(jnp.sin(x)), X).evaluations == 6
+  assert assert_gradient(lambda x: jnp.sum(x), X, probes=1).evaluations == 2
+
+@pytest.mark.gradcheck(3)
+def test_misused(assert_gradient):
+  pass
+
+def test_other():
+  pass
+"""
+
+
+@pytest.mark.parametrize("workers", ["0", "1"])
+def test_the_summary_counts_the_checks_and_names_what_is_wrong(tmp_path, workers):
+  (tmp_path / "test_it.py").write_text(SUITE)
+  command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--strict-markers"]
+  run = subprocess.run(
+    [*command, "-n", workers, "test_it.py"],
+    cwd=tmp_path,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert "1 failed, 2 passed, 1 error" in run.stdout
+  summary = run.stdout.partition("gradient checks")[2]
+  assert (
+    "2 of 3 gradients are right; an error above 3e-08 of a leaf would have been seen." in summary
+  )
+  assert "test_it.py::test_wrong: wrong at (root)" in summary
+  assert "takes options of `check_gradient` by name, but was given 3" in run.stdout
+
+
+def test_a_suite_without_checks_has_no_summary_and_the_marker_selects(tmp_path):
+  (tmp_path / "test_it.py").write_text(SUITE)
+  command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "0"]
+  command += ["-m", "not gradcheck", "test_it.py"]
+  run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+  assert "1 passed, 3 deselected" in run.stdout
+  assert "gradient checks" not in run.stdout
+
+
 def test_the_plugin_loads_no_jax():
   code = "import sys, kinkopt._pytest; sys.exit('jax' in sys.modules)"
   assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -7,6 +7,7 @@ import pytest
 from kinkopt.render import (
   Band,
   Chart,
+  Code,
   Column,
   Document,
   Heading,
@@ -44,6 +45,9 @@ _CHART = Chart(
   log_y=True,
   bands=(Band(1e-4, 1e-2, "healthy"),),
 )
+_CODE = Code(
+  "`[rule]` in model.py", ("def rule(x):", "  return x < 1 and [x]", ""), 9, 10, Tone.BAD
+)
 _DOCUMENT = Document(
   title="A report",
   blocks=(
@@ -51,6 +55,7 @@ _DOCUMENT = Document(
     Text("A paragraph that goes on for so long that it has to be broken somewhere.", Tone.WARN),
     _TABLE,
     _CHART,
+    _CODE,
   ),
 )
 

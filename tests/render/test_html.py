@@ -89,6 +89,9 @@ def test_every_kind_of_block_is_printed(write, document):
   assert "The caption is a sentence" in captions
   assert "Losses" in captions
   assert len([svg for svg in page.all("svg") if svg.get("role") == "img"]) == 1
+  lines = [span for span in page.all("span") if span.get("class") == "kinkopt-line"]
+  assert ["data-marked" in line for line in lines] == [False, True, False]
+  assert "   return x < 1 and [x]" in page.texts["span"]
 
 
 def test_a_block_alone_is_a_fragment():

@@ -24,7 +24,9 @@ def test_the_text_is_strict_json_with_a_name_and_a_version(document):
   read = json.loads(to_json(document), parse_constant=refuse)
   assert list(read) == ["format", "version", "title", "blocks"]
   assert (read["format"], read["version"]) == ("kinkopt.document", 1)
-  assert [block["kind"] for block in read["blocks"]] == ["heading", "text", "table", "chart"]
+  assert [block["kind"] for block in read["blocks"]] == [
+    *("heading", "text", "table", "chart", "code")
+  ]
 
 
 def test_version_1_is_read_for_ever():

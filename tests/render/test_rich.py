@@ -4,7 +4,7 @@ import sys
 import pytest
 import rich.console
 
-from kinkopt.render import Heading, MissingExtraError, Text, Tone, to_rich
+from kinkopt.render import Code, Heading, MissingExtraError, Text, Tone, to_rich
 
 GOLDEN = """\
 A report
@@ -27,6 +27,11 @@ Losses (loss [nats] against step)
   sgd    2 -> 0.5, 3 points
   lost   2 -> inf, 2 points
   empty  -
+
+`[rule]` in model.py
+   9 | def rule(x):
+> 10 |   return x < 1 and [x]
+  11 |
 """
 
 
@@ -51,6 +56,13 @@ def test_a_narrow_terminal_loses_no_column_and_breaks_no_number(document):
 def test_brackets_are_text_and_no_markup(document):
   assert "a rule [with] brackets" in _print(to_rich(document))
   assert "['w'][0]" in _print(to_rich(Text("['w'][0]")))
+
+
+def test_a_long_line_of_code_is_cut_off_and_the_one_that_is_meant_has_its_tone():
+  code = Code("", ("x = " + "1 + " * 50, "y"), 1, 2, Tone.BAD)
+  assert max(map(len, _print(to_rich(code), width=30).splitlines())) == 30
+  colours = {"force_terminal": True, "color_system": "standard", "_environ": {}}
+  assert "\x1b[1;31m> 2 | y" in _print(to_rich(code), **colours)
 
 
 def test_a_tone_is_a_colour_where_there_are_colours():

@@ -24,7 +24,12 @@ enough to need a second line of its own.
 Losses (loss [nats] against step)
   sgd    2 -> 0.5, 3 points
   lost   2 -> inf, 2 points
-  empty  -"""
+  empty  -
+
+`[rule]` in model.py
+   9 | def rule(x):
+> 10 |   return x < 1 and [x]
+  11 |"""
 
 
 def test_a_document_prints_as_aligned_text(document):

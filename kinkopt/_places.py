@@ -1,0 +1,107 @@
+"""Where in the user's files a program's equations and functions stand, and what is written there.
+
+JAX keeps for each equation the lines that called it, and for each function where it is defined.
+Lines of JAX, of kinkopt and of libraries say nothing to a user, so the nearest line of theirs is
+given.
+"""
+
+import inspect
+import linecache
+import re
+from typing import Any, NamedTuple
+
+from kinkopt import _jax
+
+# Of a function, the lines that are shown; of what surrounds a line, those before and after it.
+_MOST_LINES = 16
+_AROUND = 2
+
+
+class Place(NamedTuple):
+  """A line of a file; an empty name and line 0 where nobody knows."""
+
+  file: str = ""
+  line: int = 0
+
+
+def place(eqn: Any) -> Place | None:
+  """Finds the user's line that an equation comes from, and None where there is none."""
+  traceback = eqn.source_info.traceback
+  frames = [(f.file_name, f.line_num) for f in traceback.frames] if traceback else []
+  frames = [frame for frame in frames if not frame[0].startswith(_jax.OURS)]
+  own = [frame for frame in frames if not _jax.is_file_of_library(frame[0])]
+  return Place(*(own or frames)[0]) if frames else None
+
+
+def cut(eqn: Any) -> Place | None:
+  """Finds the user's line that calls `stop_gradient`; None for the calls that libraries make."""
+  traceback = eqn.source_info.traceback
+  frames = list(traceback.frames) if traceback else []
+  names = [frame.function_name for frame in frames]
+  callers = frames[names.index("stop_gradient") + 1 :] if "stop_gradient" in names else []
+  if not callers or _jax.is_file_of_library(callers[0].file_name):
+    return None
+  return Place(callers[0].file_name, callers[0].line_num)
+
+
+class Function(NamedTuple):
+  """A function of the user's: its name, where it is defined, and what its arguments are called."""
+
+  name: str
+  file: str
+  line: int
+  arguments: tuple[str, ...]
+
+
+def function(program: Any) -> Function:
+  """Says whose body a program is."""
+  return _function(_jax.closed(program)[0].debug_info)
+
+
+def rule(eqn: Any) -> Function:
+  """Says which function of the user's is the derivative rule of a call that has one of its own."""
+  wrapped = eqn.params.get("bwd") or eqn.params.get("jvp_jaxpr_fun")
+  info = getattr(wrapped, "debug_info", None)
+  return _function(info) if info else Function("", "", 0, ())
+
+
+def _function(info: Any) -> Function:
+  written, _, line = (info.func_src_info or "").rpartition(":")
+  file = written.rpartition(" at ")[2]
+  names = tuple(name or f"argument {i}" for i, name in enumerate(info.arg_names or ()))
+  return Function(info.func_name or "", file, int(line) if line.isdigit() else 0, names)
+
+
+def name_stack(eqn: Any) -> str:
+  """Gives the names of `jax.named_scope` and of transformations that an equation stands in."""
+  return str(eqn.source_info.name_stack)
+
+
+class Excerpt(NamedTuple):
+  """Some lines of a file: a function, or a line with those around it."""
+
+  file: str
+  line: int  # the one that is meant
+  first: int  # the number of the first of `lines`
+  lines: tuple[str, ...]
+
+
+def excerpt(place: Place) -> Excerpt | None:
+  """Reads the lines at a place: the function that is defined there, or the line and some around.
+
+  None where the file cannot be read, as in a session that is typed in.
+  """
+  written = [line.rstrip() for line in linecache.getlines(place.file)]
+  if not 0 < place.line <= len(written):
+    return None
+  start = place.line - 1
+  if re.match(r"\s*(@|def |async def )", written[start]):
+    block = inspect.getblock([f"{line}\n" for line in written[start:]])
+    lines = written[start : start + min(len(block), _MOST_LINES)]
+  else:
+    stop = place.line + _AROUND
+    start = max(start - _AROUND, 0)
+    while start < place.line - 1 and not written[start]:
+      start += 1
+    lines = "\n".join(written[start:stop]).rstrip().split("\n")
+  return Excerpt(place.file, place.line, start + 1, tuple(lines))
