@@ -8,9 +8,12 @@ import dataclasses
 import difflib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from kinkopt._version import __version__
+from kinkopt.cli import _check_arguments
 from kinkopt.cli._rates import RULE_NAMES
+from kinkopt.cli._words import names, seed, whole
 
 _DEMO_DESCRIPTION = """\
 Checks the gradient of a ReLU network's loss, trains the network by each update
@@ -50,7 +53,7 @@ class DemoOptions:
   data: Path | None = None
 
 
-def parse(argv: Sequence[str] | None) -> tuple[str, DemoOptions]:
+def parse(argv: Sequence[str] | None) -> tuple[str, Any]:
   """Reads the command line.
 
   Args:
@@ -64,9 +67,10 @@ def parse(argv: Sequence[str] | None) -> tuple[str, DemoOptions]:
       (code 2).
   """
   arguments = vars(_parser().parse_args(argv))
-  command = arguments.pop("command")
-  rules = tuple(dict.fromkeys(name for names in arguments.pop("rule") or () for name in names))
-  return command, DemoOptions(rules=rules or RULE_NAMES, **arguments)
+  command, options = arguments.pop("command"), arguments.pop("options")
+  given = {name: value for name, value in arguments.items() if value is not None}
+  lists = {name: tuple(dict.fromkeys(v)) for name, v in given.items() if isinstance(v, list)}
+  return command, options(**(given | lists))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -79,6 +83,8 @@ def _parser() -> argparse.ArgumentParser:
   commands = parser.add_subparsers(
     dest="command", title="commands", metavar="COMMAND", required=True
   )
+  _check_arguments.add_check(commands)
+  _check_arguments.add_kinks(commands)
   _add_demo(commands)
   return parser
 
@@ -92,9 +98,11 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     epilog=_DEMO_EPILOG,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
+  demo.set_defaults(options=DemoOptions)
   demo.add_argument(
     "--rule",
-    action="append",
+    dest="rules",
+    action="extend",
     type=_rules,
     metavar="NAME",
     help=f"train by this rule; may be repeated, or a list with commas; one of "
@@ -109,7 +117,7 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
   )
   demo.add_argument(
     "--seed",
-    type=_seed,
+    type=seed,
     default=defaults.seed,
     metavar="N",
     help="decides the split of the data, the start and the minibatches (default: %(default)s)",
@@ -130,10 +138,10 @@ def _add_demo(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
 
 
 def _rules(text: str) -> list[str]:
-  names = [name.strip() for name in text.split(",") if name.strip()]
-  if not names:
+  named = names(text)
+  if not named:
     raise argparse.ArgumentTypeError(f"no rule is named; the rules are {', '.join(RULE_NAMES)}")
-  for name in names:
+  for name in named:
     if name not in RULE_NAMES:
       near = difflib.get_close_matches(name.lower(), RULE_NAMES, n=1)
       raise argparse.ArgumentTypeError(
@@ -141,22 +149,8 @@ def _rules(text: str) -> list[str]:
         + (f"did you mean {near[0]!r}? The " if near else "the ")
         + f"rules are {', '.join(RULE_NAMES)}"
       )
-  return names
-
-
-def _whole(text: str, low: int, what: str) -> int:
-  try:
-    value = int(text)
-  except ValueError:
-    raise argparse.ArgumentTypeError(f"{text!r} is not a whole number; {what}") from None
-  if value < low:
-    raise argparse.ArgumentTypeError(f"{value} is too small; {what}")
-  return value
+  return named
 
 
 def _positive(text: str) -> int:
-  return _whole(text, 1, "give a number of steps, 1 or more")
-
-
-def _seed(text: str) -> int:
-  return _whole(text, 0, "give a seed, 0 or more")
+  return whole(text, 1, "give a number of steps, 1 or more")

@@ -7,14 +7,18 @@ text and no bar.
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 from kinkopt.cli._interrupt import Pause, never
 from kinkopt.render import Block, Document, MissingExtraError, Text, Tone, to_rich, to_text
 from kinkopt.render._optional import require
 
-Advance = Callable[[int, str], None]
+
+class Advance(Protocol):
+  """Tells that steps are done; `total` corrects how many there will be."""
+
+  def __call__(self, completed: int, note: str, total: int | None = None) -> None: ...
 
 
 class Console:
@@ -75,10 +79,10 @@ class Console:
       total: the number of steps to come; None if nobody can tell, and the bar only moves.
 
     Yields:
-      A function `(completed, note)` to call as steps are done.
+      An `Advance`, to call as steps are done.
     """
     if self._rich is None or self._quiet:
-      yield lambda completed, note: self.pause()
+      yield lambda completed, note, total=None: self.pause()
       return
     progress = require("rich.progress", "Progress bars")
     bar = progress.Progress(
@@ -93,8 +97,8 @@ class Console:
     with bar:
       task = bar.add_task(label, total=total, note="compiling")
 
-      def advance(completed: int, note: str) -> None:
-        bar.update(task, completed=completed, note=note)
+      def advance(completed: int, note: str, total: int | None = None) -> None:
+        bar.update(task, completed=completed, note=note, total=total)
         self.pause()
 
       yield advance

@@ -1,6 +1,6 @@
 """How a job ends: the exit codes, and the exception for what the user can put right."""
 
-OK, FOUND_WRONG, USAGE = 0, 1, 2
+OK, FOUND_WRONG, USAGE, UNDECIDED = 0, 1, 2, 3
 # 128 and the number of SIGINT or SIGPIPE, as a shell reports them.
 INTERRUPTED, READER_LEFT = 130, 141
 

@@ -21,7 +21,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
   Returns:
     The exit code: 0 for success, 1 for a job that found something wrong, 2 for a command line or
-    data that cannot be used, 130 for a job that was interrupted.
+    data that cannot be used, 3 for a check that could not decide, 130 for a job that was
+    interrupted.
   """
   try:
     code = _main(argv)
