@@ -43,7 +43,7 @@ class LeafReport:
     return f"{self.name} ({', '.join(what)})" if what else self.name
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class GradientReport:
   """What `check_gradient` found.
 
@@ -93,6 +93,7 @@ class GradientReport:
     Raises:
       AssertionError: with the whole report.
     """
+    __tracebackhide__ = True
     if not self.ok:
       raise AssertionError(str(self))
 
@@ -171,6 +172,9 @@ class GradientReport:
       remarks.append(f"Without a gradient, and skipped: {', '.join(self.skipped)}.")
     remarks.append(f"{self.evaluations:,} evaluations; seed {list(self.seed)}.")
     return [Text(remark, Tone.FAINT) for remark in remarks]
+
+  def __repr__(self) -> str:
+    return f"<{type(self).__name__}: {self.verdict.name}, {len(self.leaves)} leaves>"
 
   def __str__(self) -> str:
     return to_text(self.to_document(), width=100)

@@ -35,7 +35,7 @@ _TONES = {RatioBand.HEALTHY: Tone.GOOD, RatioBand.NOT_FINITE: Tone.BAD}
 Sink = Callable[[int, Mapping[str, float]], Any]
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class History:
   """What was measured in some steps, oldest first, all NumPy; `history` makes it.
 
@@ -167,6 +167,10 @@ class History:
       path: its ending gives the form, such as `.png` or `.svg`.
     """
     save_chart(self.chart(), path)
+
+  def __repr__(self) -> str:
+    ends = f"steps {self.steps[0]} to {self.steps[-1]}" if len(self.steps) else "no step"
+    return f"<{type(self).__name__}: {ends}, {len(self.names)} leaves>"
 
   def __str__(self) -> str:
     return to_text(self.table())

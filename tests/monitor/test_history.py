@@ -1,6 +1,7 @@
 """What a history shows, draws and sends."""
 
 import io
+import re
 import struct
 
 import jax.numpy as jnp
@@ -28,12 +29,14 @@ def test_the_table_puts_what_needs_looking_at_first():
   assert [row[-1] for row in rows] == ["not finite", "too large", "healthy", "too small"]
   assert "Step 20; all leaves:" in str(found)
   assert str(found).count("\n") == 7
+  assert re.fullmatch(r"<History: steps \d+ to 20, 4 leaves>", repr(found))
 
 
 def test_before_the_first_step_it_says_so():
   found = a_history(np.zeros((0, 2)))
   assert "No step has been measured yet." in str(found)
   assert found.send(print) == 0
+  assert repr(found) == "<History: no step, 2 leaves>"
 
 
 def test_the_chart_shows_every_leaf_or_the_outermost():
