@@ -21,8 +21,7 @@ version = release = kinkopt.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = f"kinkopt {version}"
-html_static_path = ["images"]
-exclude_patterns = ["_build", "README.md"]
+exclude_patterns = ["_build", "first_check"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
 myst_enable_extensions = ["dollarmath", "colon_fence"]

@@ -328,3 +328,15 @@ def test_a_notebook_is_committed_as_it_ran(path):
   kinds = [output["output_type"] for cell in code for output in cell["outputs"]]
   assert kinds
   assert "error" not in kinds
+
+
+@pytest.mark.parametrize(
+  "page", [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("benchmarks/*.md")], ids=_id
+)
+def test_links_within_the_repository_lead_somewhere(page):
+  if "_copied" in page.parts:
+    return
+  text = re.sub(r"^```.*?^```", "", page.read_text(), flags=re.DOTALL | re.MULTILINE)
+  for target in re.findall(r"\]\(([^)#\s]+)", text):
+    if not re.match(r"https?:", target):
+      assert (page.parent / target).exists(), target
