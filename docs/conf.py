@@ -39,7 +39,8 @@ napoleon_use_ivar = True
 napoleon_custom_sections = ["Numerics", "Differs from Optax", "Differs from JAX", "Units"]
 
 # What stands elsewhere in the repository, and is a page here: the notebooks and the measurements.
-for folder, pattern in (("notebooks", "*.ipynb"), ("benchmarks", "*.md")):
+COPIED = (("notebooks", "*.ipynb"), ("benchmarks", "*.md"), ("benchmarks/results", "*.png"))
+for folder, pattern in COPIED:
   (HERE / "_copied" / folder).mkdir(parents=True, exist_ok=True)
   for path in sorted((ROOT / folder).glob(pattern)):
     shutil.copy(path, HERE / "_copied" / folder)

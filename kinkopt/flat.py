@@ -196,6 +196,9 @@ def flatten(params: PyTree, *, multiple_of: int = 1) -> Flat:
     and XLA compiles each view of a leaf on its own, which for a thousand takes longer than the rule
     itself would have.
 
+    Orbax, Equinox and pickle keep it as it is; `flax.serialization`, which knows no class that was
+    not registered with it, keeps `jax.tree.leaves` of it.
+
     On devices, place it with `jax.device_put(flat, NamedSharding(mesh, P("data")))`: rules then
     need no communication, and `tree` gathers what the loss needs.
 

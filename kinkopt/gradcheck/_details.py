@@ -17,6 +17,7 @@ from kinkopt.gradcheck._describe import (
   describe_factor,
   name_coordinates,
 )
+from kinkopt.gradcheck._error_map import ErrorMap, error_map
 from kinkopt.gradcheck._inspection import Inspection, Stretch
 from kinkopt.gradcheck._judge import WRONG, Evidence, Judgement, wrong_coordinates
 from kinkopt.gradcheck._verdict import Verdict
@@ -38,6 +39,7 @@ class Details:
     self.weight = float(self.claim.weight)
     leaves = jax.tree.leaves(inspection.args)
     self.lengths = {n for leaf in leaves for n in np.shape(leaf)}
+    self.maps: dict[int, ErrorMap | None] = {}  # of leaves that can be compared as a whole
 
   def of(self, number: int, judgement: Judgement) -> str:
     """Gives the end of a sentence that starts with "the gradient"; empty for a leaf that passed."""
@@ -63,6 +65,7 @@ class Details:
     if not (np.abs(along - seen.estimate) <= errors).all():
       return ""
     claim = np.asarray(self.claim.leaves[number])
+    self.maps[number] = error_map(claim, other)
     name = self.claim.names[number]
     return describe(claim / self.weight, other / self.weight, name, self.lengths)
 
@@ -73,6 +76,8 @@ class Details:
       return ""
     name, shape = self.claim.names[number], self.claim.shapes[number]
     wrong = np.flatnonzero(wrong_coordinates(swept, self.slack)).tolist()
+    if wrong:
+      self.maps[number] = error_map(swept.claim.reshape(shape), swept.estimate.reshape(shape))
     if 0 < len(wrong) <= MOST_NAMED:
       shown = swept.claim[wrong] / self.weight, swept.estimate[wrong] / self.weight
       return name_coordinates(name, shape, wrong, *shown)

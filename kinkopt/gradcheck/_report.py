@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from kinkopt.gradcheck._error_map import ErrorMap
 from kinkopt.gradcheck._sources import Source
 from kinkopt.gradcheck._verdict import Verdict
 from kinkopt.render import Column, Document, Heading, Table, Text, Tone, to_html_fragment, to_text
@@ -17,6 +18,7 @@ FORMAT = "kinkopt.gradient_report"
 VERSION = 1
 # What float64 loses goes without saying.
 _WORTH_TELLING = 1e-12
+_MOST_MAPS = 3
 _TONES = {Verdict.HAPPY: Tone.GOOD, Verdict.OKAY: Tone.GOOD, Verdict.UNDECIDED: Tone.WARN}
 
 
@@ -35,6 +37,7 @@ class LeafReport:
   mode: str = "rev"  # or "fwd"
   order: int = 1  # 2: the leaf's part of the gradient's derivative
   precision_loss: float = float("nan")  # relative error that the program's own precision makes
+  errors: ErrorMap | None = None  # where a leaf is wrong, if all of it could be compared
 
   @property
   def label(self) -> str:
@@ -136,6 +139,7 @@ class GradientReport:
         *(Text(f"{sentence[0].upper()}{sentence[1:]}.", Tone.BAD) for sentence in self.blame),
         *(source.to_code() for source in self.sources if source.is_wrong),
         Table(columns, tuple(rows), tones=tones),
+        *(leaf.errors.to_block(leaf.label) for leaf in worst_first[:_MOST_MAPS] if leaf.errors),
         *self._remarks(),
         *(source.to_code() for source in self.sources if not source.is_wrong),
       ),
@@ -206,9 +210,7 @@ class GradientReport:
         f"`from_json` knows the format up to version {VERSION}, but this report is of version "
         f"{read['version']}. Read it with a newer kinkopt."
       )
-    leaves = tuple(
-      _record(LeafReport, {**leaf, "verdict": Verdict[leaf["verdict"]]}) for leaf in read["leaves"]
-    )
+    leaves = tuple(map(_leaf, read["leaves"]))
     names = ("skipped", "blame", "ties", "cuts", "opaque", "approximations", "seed")
     lists = {name: tuple(read.get(name, ())) for name in names}
     through = read.get("through_stop_gradient", False)
@@ -249,6 +251,12 @@ def _finite(value: Any) -> Any:
   return value
 
 
+def _leaf(read: dict[str, Any]) -> LeafReport:
+  errors = read.get("errors")
+  errors = _record(ErrorMap, errors) if errors else None
+  return _record(LeafReport, {**read, "verdict": Verdict[read["verdict"]], "errors": errors})
+
+
 def _record(kind: type, read: dict[str, Any]) -> Any:
   known = {field.name for field in dataclasses.fields(kind)}
   fields: dict[str, Any] = {name: _read(value) for name, value in read.items() if name in known}
@@ -257,5 +265,5 @@ def _record(kind: type, read: dict[str, Any]) -> Any:
 
 def _read(value: Any) -> Any:
   if isinstance(value, list):
-    return tuple(value)
+    return tuple(map(_read, value))
   return float(value["float"]) if isinstance(value, dict) else value

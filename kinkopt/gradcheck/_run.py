@@ -150,6 +150,7 @@ def _judged(
       "fwd" if question.is_forward else "rev",
       question.order,
       float(claim.losses[i]),
+      details.maps.get(i) if details else None,
     )
     for i, judgement in enumerate(found)
   ]

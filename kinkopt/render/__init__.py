@@ -15,6 +15,7 @@ from kinkopt.render._document import (
   Column,
   Document,
   Heading,
+  HeatMap,
   Series,
   Table,
   Text,
@@ -28,7 +29,7 @@ from kinkopt.render._rich import to_rich
 from kinkopt.render._text import to_text
 
 __all__ = [
-  "Band", "Block", "Cell", "Chart", "Code", "Column", "Document", "Heading", "MissingExtraError",
-  "Series", "Table", "Text", "Tone", "from_json", "save_chart", "to_html", "to_html_fragment",
-  "to_json", "to_rich", "to_text",
+  "Band", "Block", "Cell", "Chart", "Code", "Column", "Document", "Heading", "HeatMap",
+  "MissingExtraError", "Series", "Table", "Text", "Tone", "from_json", "save_chart", "to_html",
+  "to_html_fragment", "to_json", "to_rich", "to_text",
 ]  # fmt: skip

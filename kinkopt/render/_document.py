@@ -173,7 +173,24 @@ class Code:
     return [(n, line, n == self.marked) for n, line in zip(numbers, self.lines)]
 
 
-Block = Heading | Text | Table | Chart | Code
+@dataclasses.dataclass(frozen=True)
+class HeatMap:
+  """Relative errors as colours, from 1e-6 and below, which is blank, to 1.
+
+  Printers without pictures leave it out.
+
+  Attributes:
+    title: what the cells are.
+    rows: the errors, of equal length each.
+    cell: how many things one cell stands for, down and to the right.
+  """
+
+  title: str
+  rows: tuple[tuple[float, ...], ...]
+  cell: tuple[int, int] = (1, 1)
+
+
+Block = Heading | Text | Table | Chart | Code | HeatMap
 
 
 @dataclasses.dataclass(frozen=True)

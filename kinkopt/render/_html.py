@@ -7,7 +7,19 @@ mark and a word say too. Every text is escaped: a leaf may be named `<script>`.
 import html
 import re
 
-from kinkopt.render._document import Block, Cell, Chart, Code, Document, Heading, Table, Text, Tone
+from kinkopt.render._document import (
+  Block,
+  Cell,
+  Chart,
+  Code,
+  Document,
+  Heading,
+  HeatMap,
+  Table,
+  Text,
+  Tone,
+)
+from kinkopt.render._heat_map import to_heat_map
 from kinkopt.render._html_style import PAGE_STYLE, SCRIPT, STYLE
 from kinkopt.render._svg import to_figure
 
@@ -93,6 +105,8 @@ def _parts(document: Document | Block, level: int) -> list[str]:
       return [to_figure(document)]
     case Code():
       return [_code(document)]
+    case HeatMap():
+      return [to_heat_map(document, _prose(document.title))]
 
 
 def _prose(text: str) -> str:

@@ -90,6 +90,8 @@ STYLE = """\
 .kinkopt-report svg.kinkopt-chart {
   display: block; max-width: 760px; min-width: 480px; width: 100%;
 }
+.kinkopt-report svg.kinkopt-map rect { fill: var(--bad); }
+.kinkopt-report svg.kinkopt-map .kinkopt-frame { fill: none; stroke: var(--rule); }
 .kinkopt-report svg text { fill: currentColor; font-size: 13px; }
 .kinkopt-report .kinkopt-grid { stroke: var(--rule); }
 .kinkopt-report .kinkopt-band { fill: var(--good); opacity: .15; }

@@ -18,6 +18,7 @@ from kinkopt.render._document import (
   Column,
   Document,
   Heading,
+  HeatMap,
   Series,
   Table,
   Text,
@@ -26,7 +27,14 @@ from kinkopt.render._document import (
 
 FORMAT = "kinkopt.document"
 VERSION = 1
-_BLOCKS = {"heading": Heading, "text": Text, "table": Table, "chart": Chart, "code": Code}
+_BLOCKS = {
+  "heading": Heading,
+  "text": Text,
+  "table": Table,
+  "chart": Chart,
+  "code": Code,
+  "heat_map": HeatMap,
+}
 _KINDS = {block: kind for kind, block in _BLOCKS.items()}
 # The fields that hold other records.
 _PARTS = {"columns": Column, "series": Series, "bands": Band}

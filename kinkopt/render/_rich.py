@@ -6,7 +6,17 @@ the terminal and whether it has colours.
 
 from typing import Any
 
-from kinkopt.render._document import Block, Chart, Code, Document, Heading, Table, Text, Tone
+from kinkopt.render._document import (
+  Block,
+  Chart,
+  Code,
+  Document,
+  Heading,
+  HeatMap,
+  Table,
+  Text,
+  Tone,
+)
 from kinkopt.render._optional import require
 from kinkopt.render._text import to_text
 
@@ -36,7 +46,8 @@ def to_rich(document: Document | Block) -> Any:
     case Document():
       blocks = (Heading(document.title), *document.blocks) if document.title else document.blocks
       group = require("rich.console", "Coloured reports").Group
-      spaced = [part for block in blocks for part in (to_rich(block), text.Text())]
+      seen = [block for block in blocks if not isinstance(block, HeatMap)]
+      spaced = [part for block in seen for part in (to_rich(block), text.Text())]
       return group(*spaced[:-1])
     case Heading():
       return text.Text(document.text, style="bold cyan")
@@ -48,6 +59,8 @@ def to_rich(document: Document | Block) -> Any:
       return text.Text(to_text(document))
     case Code():
       return _code(document, text)
+    case HeatMap():
+      return text.Text()
 
 
 def _table(table: Table, text: Any) -> Any:

@@ -7,7 +7,7 @@ longer be read by `grep` or `awk`.
 
 import textwrap
 
-from kinkopt.render._document import Block, Chart, Code, Document, Heading, Table, Text
+from kinkopt.render._document import Block, Chart, Code, Document, Heading, HeatMap, Table, Text
 
 
 def to_text(document: Document | Block, width: int = 80) -> str:
@@ -18,7 +18,8 @@ def to_text(document: Document | Block, width: int = 80) -> str:
     width: the longest line of a paragraph, in characters.
 
   Returns:
-    The text, without a newline at its end. A chart is told in a line for each curve.
+    The text, without a newline at its end. A chart is told in a line for each curve; a heat
+    map is left out.
 
   Example:
     >>> from kinkopt.render import Column, Table, to_text
@@ -32,7 +33,8 @@ def to_text(document: Document | Block, width: int = 80) -> str:
   match document:
     case Document():
       title = [f"{document.title}\n{'=' * len(document.title)}"] if document.title else []
-      return "\n\n".join([*title, *(to_text(block, width) for block in document.blocks)])
+      printed = (to_text(block, width) for block in document.blocks)
+      return "\n\n".join(part for part in [*title, *printed] if part)
     case Heading():
       return f"{document.text}\n{'-' * len(document.text)}"
     case Text():
@@ -43,6 +45,8 @@ def to_text(document: Document | Block, width: int = 80) -> str:
       return _chart(document, width)
     case Code():
       return _code(document)
+    case HeatMap():
+      return ""
 
 
 def _fill(text: str, width: int) -> str:

@@ -80,11 +80,11 @@ sys.exit(_main.main())
   assert (result.returncode, result.stderr) == (141, "")
 
 
-def test_a_terminal_gets_a_bar_and_colours(few_digits, environment):
+def in_a_terminal(words, environment):
+  """Runs a command in a terminal of its own; gives its exit code and all that it printed."""
   pty = pytest.importorskip("pty", reason="Windows has no pseudo-terminals")
-  environment |= {"TERM": "xterm-256color", "COLUMNS": "90", "LINES": "40"}
+  environment = environment | {"TERM": "xterm-256color", "COLUMNS": "90", "LINES": "40"}
   parent, child = pty.openpty()
-  words = [*COMMAND, "--data", str(few_digits), "--steps", "40"]
   process = subprocess.Popen(words, stdout=child, stderr=child, env=environment, close_fds=True)
   os.close(child)
   parts = []
@@ -97,8 +97,23 @@ def test_a_terminal_gets_a_bar_and_colours(few_digits, environment):
       break
     parts.append(part)
   os.close(parent)
-  assert process.wait() == 0
-  printed = b"".join(parts).decode()
+  return process.wait(), b"".join(parts).decode()
+
+
+def test_a_terminal_gets_a_bar_and_colours(few_digits, environment):
+  words = [*COMMAND, "--data", str(few_digits), "--steps", "40"]
+  code, printed = in_a_terminal(words, environment)
+  assert code == 0
   assert re.search(r"sgd .*/40 .*(compiling|loss)", re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", printed))
   colours = re.findall(r"\x1b\[(?:\d+;)*(?:3[0-7]|38;5;\d+)m", printed)
   assert colours
+
+
+def test_a_check_in_a_terminal_has_a_bar_and_then_a_table_in_colour(environment):
+  model = PACKAGE.parent / "docs" / "first_check" / "model.py"
+  words = [sys.executable, "-m", "kinkopt.cli", "check", f"{model}:loss", "--at", "make_args"]
+  code, printed = in_a_terminal(words, environment)
+  assert code == 1
+  assert re.search(r"checking .*(compiling|evaluations)", printed)
+  assert re.search(r"\x1b\[1;31m.*gelu", printed)
+  assert printed.rstrip().endswith("seed [0, 0].\x1b[0m")

@@ -11,6 +11,7 @@ from kinkopt.render import (
   Column,
   Document,
   Heading,
+  HeatMap,
   Series,
   Table,
   Text,
@@ -48,6 +49,7 @@ _CHART = Chart(
 _CODE = Code(
   "`[rule]` in model.py", ("def rule(x):", "  return x < 1 and [x]", ""), 9, 10, Tone.BAD
 )
+_HEAT_MAP = HeatMap("Errors of `['w']`.", ((0.0, 1.0), (1e-4, math.inf)), (3, 2))
 _DOCUMENT = Document(
   title="A report",
   blocks=(
@@ -55,6 +57,7 @@ _DOCUMENT = Document(
     Text("A paragraph that goes on for so long that it has to be broken somewhere.", Tone.WARN),
     _TABLE,
     _CHART,
+    _HEAT_MAP,
     _CODE,
   ),
 )

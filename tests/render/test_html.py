@@ -11,6 +11,7 @@ from kinkopt.render import (
   Column,
   Document,
   Heading,
+  HeatMap,
   Series,
   Table,
   Text,
@@ -88,10 +89,29 @@ def test_every_kind_of_block_is_printed(write, document):
   captions = "".join(page.texts["figcaption"])
   assert "The caption is a sentence" in captions
   assert "Losses" in captions
-  assert len([svg for svg in page.all("svg") if svg.get("role") == "img"]) == 1
+  assert len([svg for svg in page.all("svg") if svg.get("role") == "img"]) == 2
   lines = [span for span in page.all("span") if span.get("class") == "kinkopt-line"]
   assert ["data-marked" in line for line in lines] == [False, True, False]
   assert "   return x < 1 and [x]" in page.texts["span"]
+
+
+def test_a_heat_map_is_darker_where_errors_are_larger_and_tells_them():
+  heat_map = HeatMap("`['w']`", ((0.0, 1.0, 1e-7), (1e-3, math.inf, 1e-6)), (3, 2))
+  page = _Page(to_html_fragment(heat_map))
+  cells = [rect for rect in page.all("rect") if "fill-opacity" in rect]
+  assert page.texts["title"] == [
+    "[0, 2]: 1.0e+00",
+    "[3, 0]: 1.0e-03",
+    "[3, 2]: inf",
+    "[3, 4]: 1.0e-06",
+  ]
+  assert [cell["fill-opacity"] for cell in cells] == ["1.00", "0.50", "1.00", "0.05"]
+  assert (cells[1]["x"], cells[1]["y"]) == ("0", cells[0]["width"])
+  (svg,) = (svg for svg in page.all("svg") if svg.get("role") == "img")
+  assert svg["aria-label"] == "4 of 6 cells are off, the worst by 1.0e+00"
+  assert "['w']" in page.texts["code"]
+  row = _Page(to_html_fragment(HeatMap("", ((0.5, 0.0, 0.25),))))
+  assert row.texts["title"] == ["[0]: 5.0e-01", "[2]: 2.5e-01"]
 
 
 def test_a_block_alone_is_a_fragment():
@@ -205,7 +225,7 @@ def test_numbers_line_up_and_wide_tables_scroll_in_their_own_box(write, document
   assert re.search(r"kinkopt-number[^}]*tabular-nums; text-align: right", style)
   assert re.search(r"kinkopt-scroll { overflow-x: auto; }", style)
   boxes = [box for box in _Page(write(document)).all("div") if box["class"] == "kinkopt-scroll"]
-  assert [(box["tabindex"], bool(box["aria-label"])) for box in boxes] == [("0", True)] * 2
+  assert [(box["tabindex"], bool(box["aria-label"])) for box in boxes] == [("0", True)] * 3
 
 
 def test_light_and_dark_follow_the_system_and_the_notebook(write, document):

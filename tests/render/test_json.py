@@ -25,7 +25,7 @@ def test_the_text_is_strict_json_with_a_name_and_a_version(document):
   assert list(read) == ["format", "version", "title", "blocks"]
   assert (read["format"], read["version"]) == ("kinkopt.document", 1)
   assert [block["kind"] for block in read["blocks"]] == [
-    *("heading", "text", "table", "chart", "code")
+    *("heading", "text", "table", "chart", "heat_map", "code")
   ]
 
 
