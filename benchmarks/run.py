@@ -77,7 +77,7 @@ def measure(name: str, is_quick: bool) -> dict:
   paths = os.pathsep.join(filter(None, [str(HERE.parent), os.environ.get("PYTHONPATH")]))
   started, words = time.perf_counter(), []
   with subprocess.Popen(
-    [sys.executable, "-u", str(HERE / f"{name}.py"), *arguments],
+    [sys.executable, "-u", f"benchmarks/{name}.py", *arguments],
     stdout=subprocess.PIPE, text=True, cwd=HERE.parent, env=os.environ | {"PYTHONPATH": paths},
   ) as process:  # fmt: skip
     for line in process.stdout or ():
