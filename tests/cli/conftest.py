@@ -1,3 +1,6 @@
+import sys
+
+import jax
 import numpy as np
 import pytest
 
@@ -14,6 +17,19 @@ def write_data(tmp_path):
     return path
 
   return write
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+  """A folder of its own to stand in; what is loaded from it is forgotten at the end."""
+  monkeypatch.chdir(tmp_path)
+  monkeypatch.setattr(sys, "path", [*sys.path])
+  before = set(sys.modules)
+  with jax.enable_x64(False):
+    yield tmp_path
+  for name in set(sys.modules) - before:
+    if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
+      del sys.modules[name]
 
 
 @pytest.fixture

@@ -4,7 +4,6 @@ import json
 import os
 import re
 import signal
-import sys
 from xml.etree import ElementTree
 
 import jax
@@ -76,17 +75,9 @@ def make_64_bits():
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path, monkeypatch):
-  """A folder of its own to stand in; what is loaded from it is forgotten at the end."""
-  (tmp_path / "model.py").write_text(MODEL)
-  monkeypatch.chdir(tmp_path)
-  monkeypatch.setattr(sys, "path", [*sys.path])
-  before = set(sys.modules)
-  with jax.enable_x64(False):
-    yield tmp_path
-  for name in set(sys.modules) - before:
-    if str(tmp_path) in str(getattr(sys.modules[name], "__file__", "")):
-      del sys.modules[name]
+def model(folder):
+  """Every test stands beside the model."""
+  (folder / "model.py").write_text(MODEL)
 
 
 @pytest.fixture
