@@ -24,6 +24,11 @@ class Place(NamedTuple):
   line: int = 0
 
 
+def told(file: str, line: int) -> str:
+  """Writes a place as it is told to a user: `model.py:4`."""
+  return f"{file.rpartition('/')[2]}:{line}"
+
+
 def place(eqn: Any) -> Place | None:
   """Finds the user's line that an equation comes from, and None where there is none."""
   traceback = eqn.source_info.traceback

@@ -98,8 +98,7 @@ def add_check(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     epilog=_CHECK_EPILOG,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  check.set_defaults(options=CheckOptions)
-  _add_point(check, FORMATS)
+  _add_point(check, CheckOptions, FORMATS)
   _add(
     check, "--gradient", metavar="FUNCTION", help="the gradient to check, if it is not JAX's own"
   )
@@ -151,8 +150,7 @@ def add_kinks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
     epilog=_KINKS_EPILOG,
     formatter_class=argparse.RawDescriptionHelpFormatter,
   )
-  kinks.set_defaults(options=KinksOptions)
-  _add_point(kinks, FORMATS_OF_KINKS)
+  _add_point(kinks, KinksOptions, FORMATS_OF_KINKS)
   _add(
     kinks,
     "--batch-axis",
@@ -162,7 +160,10 @@ def add_kinks(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -
   )
 
 
-def _add_point(parser: argparse.ArgumentParser, formats: tuple[str, ...]) -> None:
+def _add_point(
+  parser: argparse.ArgumentParser, options: type[PointOptions], formats: tuple[str, ...]
+) -> None:
+  parser.set_defaults(options=options)
   parser.add_argument("target", metavar="FILE.py:FUNCTION", help="or package.module:FUNCTION")
   _add(
     parser,

@@ -68,7 +68,7 @@ def _row(status: SiteStatus) -> tuple:
   scope = f" in {site.name_stack}" if site.name_stack else ""
   return (
     f"{site.primitive}{scope}",
-    f"{site.file.rpartition('/')[2]}:{site.line}" if site.file else None,
+    _places.told(site.file, site.line) if site.file else None,
     int(status.total),
     int(status.ties),
     int(status.moving_ties),

@@ -27,12 +27,13 @@ def to_junit(report: GradientReport, name: str) -> str:
     errors=str(undecided),
     skipped=str(len(report.skipped)),
   )
+  whole = to_text(report.to_document(), width=100)
   for leaf in report.leaves:
     case = ElementTree.SubElement(suite, "testcase", classname=name, name=leaf.label)
     if not leaf.verdict.is_pass:
       kind = "failure" if _is_wrong(leaf) else "error"
       about = {"type": leaf.verdict.name, "message": _sentence(leaf)}
-      ElementTree.SubElement(case, kind, about).text = to_text(report.to_document(), width=100)
+      ElementTree.SubElement(case, kind, about).text = whole
   for skipped in report.skipped:
     case = ElementTree.SubElement(suite, "testcase", classname=name, name=skipped)
     ElementTree.SubElement(case, "skipped", message="It has no gradient.")

@@ -74,7 +74,7 @@ class Blame:
     )
     told: dict[str, tuple[float, str, _places.Function]] = {}
     for (owner, rule, operands), errors in zip(self.rules, self.errors):
-      who = f"`{owner.name}` ({owner.file.rpartition('/')[2]}:{owner.line})"
+      who = f"`{owner.name}` ({_places.told(owner.file, owner.line)})"
       for words, row in zip(beginnings, errors):
         for operand, error in zip(operands, row):
           if float(error) > slack:

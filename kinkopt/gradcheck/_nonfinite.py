@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kinkopt import _jax
-from kinkopt._places import Place
+from kinkopt._places import Place, told
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._arguments import is_inexact
 from kinkopt.kinks._interpreter import is_active, lane, replaying
@@ -109,8 +109,7 @@ class Origins:
 
 
 def _told(maker: Maker) -> str:
-  file, line = maker.place
-  return f"`{maker.name}`" + (f" ({file.rpartition('/')[2]}:{line})" if file else "")
+  return f"`{maker.name}`" + (f" ({told(*maker.place)})" if maker.place.file else "")
 
 
 def find_origins(

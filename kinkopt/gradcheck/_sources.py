@@ -64,4 +64,4 @@ def _rule_title(finding: Finding) -> str:
 
 
 def _told(place: _places.Place | _places.Function) -> str:
-  return f"{place.file.rpartition('/')[2]}:{place.line}"
+  return _places.told(place.file, place.line)

@@ -81,7 +81,7 @@ class _Freezer(Interpreter):
       return self._run_by_derivative(eqn, values)
     except _NOT_LINEAR as error:
       raise ValueError(
-        f"`intended` names `{owner.name}` ({owner.file.rpartition('/')[2]}:{owner.line}), whose "
+        f"`intended` names `{owner.name}` ({_places.told(owner.file, owner.line)}), whose "
         "rule is not linear in the cotangent, as clipping is not: so it is the derivative of no "
         "function, and nothing can be held against it. Check the function without it."
       ) from error

@@ -227,8 +227,7 @@ class Interpreter(abc.ABC):
 
 
 def _told(name: str, place: _places.Place | None) -> str:
-  file, line = place or _places.Place()
-  return f"{name} ({file.rpartition('/')[2]}:{line})" if file else name
+  return f"{name} ({_places.told(*place)})" if place and place.file else name
 
 
 def without_derivative(

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from kinkopt._places import told
+
 
 @dataclasses.dataclass(frozen=True, order=True)
 class Site:
@@ -18,6 +20,6 @@ class Site:
   path: tuple[int, ...]  # the equation's number in the program, in its caller's, and so on
 
   def __str__(self) -> str:
-    place = f" ({self.file.rpartition('/')[2]}:{self.line})" if self.file else ""
+    place = f" ({told(self.file, self.line)})" if self.file else ""
     scope = f" in {self.name_stack}" if self.name_stack else ""
     return f"{self.primitive}{place}{scope}"
