@@ -15,6 +15,8 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 
+import jax
+
 
 @dataclasses.dataclass(frozen=True)
 class Timing:
@@ -91,9 +93,11 @@ def print_rows(
 def describe_run(packages: Sequence[str] = ("jax", "jaxlib", "optax", "numpy")) -> str:
   """Says where and how a benchmark ran, for the head of its table."""
   versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+  accelerator = jax.devices()[0].device_kind if jax.default_backend() != "cpu" else ""
   return "\n".join(
     [
-      f"machine: {_processor()}, {_available_cores()} cores, {platform.system()}",
+      f"machine: {', '.join(filter(None, [accelerator, _processor()]))}, "
+      f"{_available_cores()} cores, {platform.system()}",
       f"versions: Python {platform.python_version()}, {versions}",
       f"command: python {' '.join(sys.argv)}",
     ]

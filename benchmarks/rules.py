@@ -9,7 +9,7 @@ leaf larger than the caches costs any implementation more than the floor; the fl
 All contestants donate their parameters and state, update the parameters in the same `jit`, and take
 turns in one run.
 
-    python benchmarks/rules.py [--quick] [--rule NAME ...] [--json FILE]
+    python benchmarks/rules.py [--quick] [--rule NAME ...] [--leaves NAME] [--json FILE]
 """
 
 import argparse
@@ -28,6 +28,8 @@ from kinkopt import rules
 
 RATE, MOMENTUM, DECAY, B1, B2, EPS = 1e-4, 0.9, 0.9, 0.9, 0.999, 1e-8
 GOALS = {"optax": 1.05, "floor": 1.25}
+# Leaves, the size of each, and steps a round.
+SHAPES = {"one leaf of 16M": (1, 2**24, 3), "1,000 leaves of 16k": (1000, 2**14, 5)}
 
 PerLeaf = Callable[..., tuple[jax.Array, ...]]  # (count, p, g, *slots) -> (p, *slots)
 
@@ -179,7 +181,7 @@ def _print_table(title: str, results: dict[str, dict[str, Any]]) -> None:
     f" {'spread':>6} {'floor':>9}"
   )
   for name, result in results.items():
-    times = " ".join(f"{ms:7.2f}" for ms in result["milliseconds"].values())
+    times = " ".join(f"{ms:7.3f}" for ms in result["milliseconds"].values())
     ratios = " ".join(
       f"{ratio:5.2f}{'!' if ratio > GOALS.get(other, float('inf')) else ' '}"
       for other, ratio in result["ratio"].items()
@@ -196,6 +198,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
   parser.add_argument("--quick", action="store_true", help="a sixteenth of the size, 5 rounds")
   parser.add_argument("--rule", choices=ROWS, action="append", help="only this rule; repeatable")
+  parser.add_argument("--leaves", choices=SHAPES, action="append", help="only this; repeatable")
   parser.add_argument("--rounds", type=int, help="numbers per contestant (default: 21)")
   parser.add_argument("--json", metavar="FILE", help="write the numbers to FILE, too")
   arguments = parser.parse_args()
@@ -207,14 +210,12 @@ def main() -> None:
     f"median of {rounds} rounds; ratios formed within a round; '!' is above the goal "
     f"({GOALS['optax']} of Optax, {GOALS['floor']} of the floor)"
   )
-  shapes = {
-    "one leaf of 16M": (1, 2**24 // scale, 3),
-    "1,000 leaves of 16k": (1000, 2**14 // scale, 5),
-  }
   report = {"run": describe_run().splitlines(), "rounds": rounds, "results": {}}
-  for title, (leaves, size, steps) in shapes.items():
+  for title in arguments.leaves or SHAPES:
+    leaves, size, steps = SHAPES[title]
     results = {
-      name: measure(ROWS[name], leaves, size, rounds, steps) for name in arguments.rule or ROWS
+      name: measure(ROWS[name], leaves, size // scale, rounds, steps)
+      for name in arguments.rule or ROWS
     }
     title += f" (1/{scale} of it)" * arguments.quick
     report["results"][title] = results

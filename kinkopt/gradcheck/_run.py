@@ -122,8 +122,12 @@ def _judged(
   how = float(claim.value), bool(claim.opaque), bool(claim.iterated)
   found = [judge(evidence, slack, *how) for evidence in seen]
   found = [judge_swept(*pair, slack, bool(claim.iterated)) for pair in zip(found, swept)]
+  losses = np.asarray(claim.losses)
   if question.is_handed:
-    found = [_within_own_precision(*pair) for pair in zip(found, np.asarray(claim.losses))]
+    if question.gradient is None and any(_may_be_rounding(x) for x in found):
+      losses = inspection.stages.losses(inspection.args, inspection.key)
+      losses = np.full(len(found), np.nan) if losses is None else losses
+    found = [_within_own_precision(*pair) for pair in zip(found, losses)]
   doubts = [n for n in leaves if found[n].verdict is Verdict.TOO_HIGH]
   if doubts:
     trusting = inspection.trusting_libraries()
@@ -149,7 +153,7 @@ def _judged(
       details.of(i, judgement) if details else "",
       "fwd" if question.is_forward else "rev",
       question.order,
-      float(claim.losses[i]),
+      float(losses[i]),
       details.maps.get(i) if details else None,
     )
     for i, judgement in enumerate(found)
@@ -176,10 +180,19 @@ def _on_a_kink(leaf: LeafReport, claim: np.ndarray, right: np.ndarray, slack: fl
   )
 
 
+def _may_be_rounding(found: Judgement) -> bool:
+  return found.verdict in (Verdict.TOO_HIGH, Verdict.UNCOMFORTABLE)
+
+
 def _within_own_precision(found: Judgement, loss: float) -> Judgement:
-  """Lets pass what a handed gradient's constants cost, rounded to its dtype and then cancelling."""
-  if found.verdict is Verdict.TOO_HIGH and found.relative_error <= _OWN_ROUNDINGS * loss:
-    return dataclasses.replace(found, verdict=Verdict.OKAY)
+  """Lets pass what its own precision costs a handed gradient.
+
+  Constants that are rounded to its dtype and then cancel; of one handed in as arrays, all its
+  arithmetic, such as the products of a GPU, which take ten bits of float32.
+  """
+  unseen = _OWN_ROUNDINGS * loss
+  if _may_be_rounding(found) and found.relative_error <= unseen:
+    return dataclasses.replace(found, verdict=Verdict.OKAY, power=max(found.power, unseen))
   return found
 
 

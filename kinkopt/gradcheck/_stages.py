@@ -40,7 +40,7 @@ class Stages:
   def __init__(self, question: Question):
     self.question, self._is_wide = question, False
     stages = (
-      self._survey, self._claim, self._look, self._other, self._blame, self._origins,
+      self._survey, self._claim, self._look, self._other, self._losses, self._blame, self._origins,
       self._blame_on_kink,
     )  # fmt: skip
     self._compiled = {stage.__name__[1:]: jax.jit(self._in_its_mode(stage)) for stage in stages}
@@ -87,6 +87,13 @@ class Stages:
     try:
       return self._run("other", args, key)
     except (ValueError, NotImplementedError):  # a loop that JAX does not differentiate backwards
+      return None
+
+  def losses(self, args: tuple[PyTree, ...], key: jax.Array) -> np.ndarray | None:
+    """Gives what its own precision costs JAX's gradient, leaf by leaf; None where there is none."""
+    try:
+      return np.asarray(self._run("losses", args, key))
+    except (ValueError, NotImplementedError):
       return None
 
   def blame(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
@@ -173,7 +180,7 @@ class Stages:
         point.weight,
         unknown if leaves is None else jnp.stack(list(map(norm, leaves))),
         jnp.stack(point.units),
-        unknown if own is None else jnp.stack([_loss(*pair) for pair in zip(own, leaves or ())]),
+        unknown if own is None else _losses(own, leaves or ()),
         tuple(point.names),
         tuple(leaf.shape for leaf in point.leaves),
         point.frozen.opaque,
@@ -219,6 +226,12 @@ class Stages:
   def _other(self, args: tuple[PyTree, ...], key: jax.Array) -> list[jax.Array]:
     return self._point(args, key).gradient(custom_rules=self.question.is_handed)
 
+  def _losses(self, args: tuple[PyTree, ...], key: jax.Array) -> jax.Array:
+    point = self._point(args, key)
+    own, right = point.own_gradient(), point.gradient()  # traced in the caller's mode
+    with jax.enable_x64(True):
+      return _losses(own, right)
+
   def _blame(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
     question = self.question
     how = question.argnums, key
@@ -243,8 +256,8 @@ class Stages:
     return find_origins(fun, gradient, args, question.argnums)
 
 
-def _loss(own: jax.Array, right: jax.Array) -> jax.Array:
-  return safe_divide(norm(wide(own) - right), norm(right))
+def _losses(own: Sequence[jax.Array], right: Sequence[jax.Array]) -> jax.Array:
+  return jnp.stack([safe_divide(norm(wide(a) - b), norm(b)) for a, b in zip(own, right)])
 
 
 def _only(tree: PyTree) -> PyTree:

@@ -186,6 +186,32 @@ def test_a_gradient_given_as_arrays_is_held_to_its_own_precision():
   assert list(failing(check_gradient(loss, *args, gradient=gradient))) == ["['out']['w']"]
 
 
+def test_a_gradient_given_as_arrays_may_be_as_rough_as_the_program_is():
+  def rough(params, far):  # three digits are left, as of the products of a GPU
+    return jnp.mean(((jnp.tanh(params["w"]) + far) - far) ** 3)
+
+  args = {"w": jax.random.normal(jax.random.key(0), (30, 20), jnp.float32)}, jnp.float32(3e3)
+  gradient = jax.grad(rough)(*args)
+  report = check_gradient(rough, *args, gradient=gradient)
+  (leaf,) = report.leaves
+  assert report.ok
+  assert 1e-5 < leaf.precision_loss < leaf.relative_error * 4 < 1e-2
+  assert leaf.power == 4 * leaf.precision_loss
+  too_large = {"w": gradient["w"] * (1 + 20 * leaf.precision_loss)}
+  assert list(failing(check_gradient(rough, *args, gradient=too_large))) == ["['w']"]
+
+
+def test_a_rough_gradient_of_what_jax_does_not_differentiate_is_still_wrong():
+  def loop(w):
+    return jax.lax.while_loop(lambda c: c[0] < 3, lambda c: (c[0] + 1, jnp.sin(c[1])), (0, w))[1]
+
+  right = jax.jacfwd(loop)(jnp.float64(0.7))
+  assert check_gradient(loop, jnp.float64(0.7), gradient=right).ok
+  report = check_gradient(loop, jnp.float64(0.7), gradient=1.001 * right)
+  assert report.verdict is Verdict.UNCOMFORTABLE
+  assert np.isnan(report.leaves[0].precision_loss)
+
+
 def test_aux_is_left_aside():
   def with_aux(*args):
     return loss(*args), {"anything": 3}
