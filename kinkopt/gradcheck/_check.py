@@ -93,8 +93,9 @@ def check_gradient(
     A right gradient costs two evaluations for each leaf and probe, and for each coordinate that is
     swept. Errors below 3e-8 of a leaf's gradient pass, since a rule may hold constants as float32
     has them; of a gradient that is handed in, below 6e-8, and of arrays below 64 roundings of their
-    dtype, or 4 times what JAX's gradient is off by in the program's own precision: on a GPU, where
-    products of float32 take ten bits of it, about 1e-3. What that costs is told apart. Callbacks and kernels run in their own
+    dtype, or 4 times what JAX's gradient is off by in the program's own precision (above 1e-2 they
+    are undecided): on a GPU products of float32 take ten bits of it, so hand in the function
+    instead. What that precision costs is told apart. Callbacks and kernels run in their own
     precision, with the noise measured: what is below 1e-2 there is undecided at worst. At the edge
     of where the function is finite the differences are one-sided. See `residuals` for the rest.
 

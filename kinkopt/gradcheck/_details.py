@@ -22,6 +22,11 @@ from kinkopt.gradcheck._inspection import Inspection, Stretch
 from kinkopt.gradcheck._judge import WRONG, Evidence, Judgement, wrong_coordinates
 from kinkopt.gradcheck._verdict import Verdict
 
+_ROUGH = (
+  "is no further off than JAX's own is in the precision that the program runs in, which is too "
+  "rough to tell; hand in the function that makes it, which is checked in float64"
+)
+
 
 class Details:
   """Describes errors; what it needs for that is computed when it is first needed."""
@@ -45,6 +50,8 @@ class Details:
     """Gives the end of a sentence that starts with "the gradient"; empty for a leaf that passed."""
     if judgement.verdict is Verdict.NOT_FINITE:
       return self._not_finite(number)
+    if judgement.is_rough:
+      return _ROUGH
     if judgement.verdict not in WRONG:
       return ""
     ways = (self._by_another, self._by_ratio, self._by_sweep, self._by_search)

@@ -19,7 +19,7 @@ _CANCELLED = 0.1
 # Above this relative error the notes would call nothing okay.
 _BLIND = 1e-4
 # What is run in its own precision may be off by this and still be right.
-_COARSE = 1e-2
+COARSE = 1e-2
 
 WRONG = (Verdict.TOO_HIGH, Verdict.UNCOMFORTABLE, Verdict.WRONG)
 
@@ -71,6 +71,7 @@ class Judgement:
   verdict: Verdict
   relative_error: float = np.nan
   power: float = np.nan  # a relative error above this would have been seen
+  is_rough: bool = False  # too rough to be told from wrong
 
 
 def judge(
@@ -102,14 +103,14 @@ def judge(
     # A direction along which the gradient nearly cancels would make much of little.
     sizes = np.maximum(seen.sizes, _CANCELLED * scale)
     relative = float((seen.gap / sizes)[is_seen].max())
-    if is_opaque and relative <= _COARSE:
-      return Judgement(Verdict.UNDECIDED, relative, _COARSE)
+    if is_opaque and relative <= COARSE:
+      return Judgement(Verdict.UNDECIDED, relative, COARSE)
     power = _BLIND if is_iterated else slack
     return Judgement(verdict(relative, kinks=is_iterated), relative, power)
   if scale <= seen.error.max() <= seen.nothing:  # a gradient of 0, as far as differences can tell
     return Judgement(Verdict.HAPPY, 0.0)
   power = float(max(seen.error.max() / scale, slack))
-  if power > (_COARSE if is_opaque else _BLIND):
+  if power > (COARSE if is_opaque else _BLIND):
     return Judgement(Verdict.UNDECIDED, relative, power)
   if is_opaque and relative > _BLIND:
     return Judgement(Verdict.UNDECIDED, relative, power)

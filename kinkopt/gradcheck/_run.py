@@ -15,7 +15,16 @@ from kinkopt.gradcheck._blame import Finding
 from kinkopt.gradcheck._describe import describe
 from kinkopt.gradcheck._details import Details
 from kinkopt.gradcheck._inspection import Inspection
-from kinkopt.gradcheck._judge import SLACK, SLACK_HANDED, Evidence, Judgement, judge, judge_swept
+from kinkopt.gradcheck._judge import (
+  COARSE,
+  SLACK,
+  SLACK_HANDED,
+  WRONG,
+  Evidence,
+  Judgement,
+  judge,
+  judge_swept,
+)
 from kinkopt.gradcheck._nudge import beside_kinks, tied
 from kinkopt.gradcheck._question import Question, Watch
 from kinkopt.gradcheck._report import LeafReport
@@ -120,14 +129,16 @@ def _judged(
   if sum(claim.sizes) <= sweep and not claim.opaque and not inspection.watch.is_stopped:
     swept = [inspection.sweep(n, slack) for n in leaves]
   how = float(claim.value), bool(claim.opaque), bool(claim.iterated)
-  found = [judge(evidence, slack, *how) for evidence in seen]
-  found = [judge_swept(*pair, slack, bool(claim.iterated)) for pair in zip(found, swept)]
+  along = [judge(evidence, slack, *how) for evidence in seen]
+  found = [judge_swept(*pair, slack, bool(claim.iterated)) for pair in zip(along, swept)]
   losses = np.asarray(claim.losses)
-  if question.is_handed:
-    if question.gradient is None and any(_may_be_rounding(x) for x in found):
-      losses = inspection.stages.losses(inspection.args, inspection.key)
-      losses = np.full(len(found), np.nan) if losses is None else losses
+  if question.gradient is not None:
     found = [_within_own_precision(*pair) for pair in zip(found, losses)]
+  elif question.is_handed and any(judgement.verdict in WRONG for judgement in found):
+    measured = inspection.stages.losses(inspection.args, inspection.key)
+    if measured is not None:
+      losses = measured[:, 0]
+      found = [_as_rough(*row) for row in zip(found, along, swept, *measured.T)]
   doubts = [n for n in leaves if found[n].verdict is Verdict.TOO_HIGH]
   if doubts:
     trusting = inspection.trusting_libraries()
@@ -180,20 +191,35 @@ def _on_a_kink(leaf: LeafReport, claim: np.ndarray, right: np.ndarray, slack: fl
   )
 
 
-def _may_be_rounding(found: Judgement) -> bool:
-  return found.verdict in (Verdict.TOO_HIGH, Verdict.UNCOMFORTABLE)
-
-
 def _within_own_precision(found: Judgement, loss: float) -> Judgement:
-  """Lets pass what its own precision costs a handed gradient.
+  """Lets pass what a handed gradient's constants cost, rounded to its dtype and then cancelling."""
+  if found.verdict is Verdict.TOO_HIGH and found.relative_error <= _OWN_ROUNDINGS * loss:
+    return dataclasses.replace(found, verdict=Verdict.OKAY)
+  return found
 
-  Constants that are rounded to its dtype and then cancel; of one handed in as arrays, all its
-  arithmetic, such as the products of a GPU, which take ten bits of float32.
+
+def _as_rough(
+  found: Judgement, along: Judgement, swept: Evidence | None, loss: float, peak: float
+) -> Judgement:
+  """Lets arrays be as far off as JAX's own gradient is in the program's precision.
+
+  Much further than their dtype says on a GPU, whose products take ten bits of float32.
+
+  Args:
+    found: the verdict.
+    along: the one that random directions gave.
+    swept: what was seen of each coordinate.
+    loss: the relative error of JAX's gradient.
+    peak: the largest of its coordinates' errors.
   """
   unseen = _OWN_ROUNDINGS * loss
-  if _may_be_rounding(found) and found.relative_error <= unseen:
-    return dataclasses.replace(found, verdict=Verdict.OKAY, power=max(found.power, unseen))
-  return found
+  if found.verdict not in WRONG or (along.verdict in WRONG and along.relative_error > unseen):
+    return found
+  if swept is not None and swept.gap.max() > _OWN_ROUNDINGS * peak:
+    return found
+  is_rough = unseen > COARSE
+  passed = Verdict.UNDECIDED if is_rough else Verdict.OKAY
+  return Judgement(passed, along.relative_error, max(along.power, unseen), is_rough)
 
 
 def _slack(gradient: Callable[..., PyTree] | PyTree | None) -> float:

@@ -90,7 +90,10 @@ class Stages:
       return None
 
   def losses(self, args: tuple[PyTree, ...], key: jax.Array) -> np.ndarray | None:
-    """Gives what its own precision costs JAX's gradient, leaf by leaf; None where there is none."""
+    """Gives what its own precision costs JAX's gradient, [leaves, 2]; None where there is none.
+
+    The relative error of each leaf, and the largest of its coordinates' errors.
+    """
     try:
       return np.asarray(self._run("losses", args, key))
     except (ValueError, NotImplementedError):
@@ -230,7 +233,8 @@ class Stages:
     point = self._point(args, key)
     own, right = point.own_gradient(), point.gradient()  # traced in the caller's mode
     with jax.enable_x64(True):
-      return _losses(own, right)
+      peaks = [jnp.max(jnp.abs(wide(a) - b), initial=0.0) for a, b in zip(own, right)]
+      return jnp.stack([_losses(own, right), jnp.stack(peaks)], axis=1)
 
   def _blame(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
     question = self.question

@@ -186,11 +186,14 @@ def test_a_gradient_given_as_arrays_is_held_to_its_own_precision():
   assert list(failing(check_gradient(loss, *args, gradient=gradient))) == ["['out']['w']"]
 
 
-def test_a_gradient_given_as_arrays_may_be_as_rough_as_the_program_is():
-  def rough(params, far):  # three digits are left, as of the products of a GPU
-    return jnp.mean(((jnp.tanh(params["w"]) + far) - far) ** 3)
+def rough(params, far):
+  """Is a loss of which `far` leaves few digits, as products do on a GPU."""
+  return jnp.mean(((jnp.tanh(params["w"]) + far) - far) ** 3)
 
-  args = {"w": jax.random.normal(jax.random.key(0), (30, 20), jnp.float32)}, jnp.float32(3e3)
+
+@pytest.mark.parametrize("size", [(30, 20), (7,)], ids=["along directions", "swept"])
+def test_a_gradient_given_as_arrays_may_be_as_rough_as_the_program_is(size):
+  args = {"w": jax.random.normal(jax.random.key(0), size, jnp.float32)}, jnp.float32(3e3)
   gradient = jax.grad(rough)(*args)
   report = check_gradient(rough, *args, gradient=gradient)
   (leaf,) = report.leaves
@@ -199,6 +202,18 @@ def test_a_gradient_given_as_arrays_may_be_as_rough_as_the_program_is():
   assert leaf.power == 4 * leaf.precision_loss
   too_large = {"w": gradient["w"] * (1 + 20 * leaf.precision_loss)}
   assert list(failing(check_gradient(rough, *args, gradient=too_large))) == ["['w']"]
+  one_sign = {"w": gradient["w"].at[(3,) * len(size)].multiply(-1)}
+  assert list(failing(check_gradient(rough, *args, gradient=one_sign))) == ["['w']"]
+
+
+def test_what_the_precision_leaves_open_is_undecided_for_arrays_and_checked_for_a_function():
+  args = {"w": jax.random.normal(jax.random.key(0), (30, 20), jnp.float32)}, jnp.float32(1e5)
+  report = check_gradient(rough, *args, gradient=jax.grad(rough)(*args))
+  assert report.verdict is Verdict.UNDECIDED
+  assert "hand in the function that makes it, which is checked in float64" in str(report)
+  assert check_gradient(rough, *args, gradient=jax.grad(rough)).ok
+  wrong = check_gradient(rough, *args, gradient=lambda *x: {"w": 1.01 * jax.grad(rough)(*x)["w"]})
+  assert wrong.verdict is Verdict.UNCOMFORTABLE
 
 
 def test_a_rough_gradient_of_what_jax_does_not_differentiate_is_still_wrong():
