@@ -20,6 +20,7 @@ from kinkopt.gradcheck._describe import (
 from kinkopt.gradcheck._error_map import ErrorMap, error_map
 from kinkopt.gradcheck._inspection import Inspection, Stretch
 from kinkopt.gradcheck._judge import WRONG, Evidence, Judgement, wrong_coordinates
+from kinkopt.gradcheck._step_curve import StepCurve, step_curve
 from kinkopt.gradcheck._verdict import Verdict
 
 _ROUGH = (
@@ -45,6 +46,7 @@ class Details:
     leaves = jax.tree.leaves(inspection.args)
     self.lengths = {n for leaf in leaves for n in np.shape(leaf)}
     self.maps: dict[int, ErrorMap | None] = {}  # of leaves that can be compared as a whole
+    self.curves: dict[int, StepCurve | None] = {}  # of leaves that are wrong
 
   def of(self, number: int, judgement: Judgement) -> str:
     """Gives the end of a sentence that starts with "the gradient"; empty for a leaf that passed."""
@@ -54,12 +56,25 @@ class Details:
       return _ROUGH
     if judgement.verdict not in WRONG:
       return ""
+    self.curves[number] = self._curve(number)
     ways = (self._by_another, self._by_ratio, self._by_sweep, self._by_search)
     if not self.seen[number].is_beyond(self.slack).any():  # it was seen in the sweep alone
       ways = (self._by_sweep,)
     told = (way(number) for way in ways)
     generic = f"is off by {judgement.relative_error:.1e} along random directions"
     return next(filter(None, told), generic)
+
+  def _curve(self, number: int) -> StepCurve | None:
+    """Takes the ladder along the direction, or of the coordinate, that shows the most."""
+    seen, swept = self.seen[number], self.swept[number]
+    if seen.is_beyond(self.slack).any():
+      stretch = self.inspection.whole(number, int(np.argmax(np.nan_to_num(seen.gap))))
+    elif swept is not None:
+      worst = int(np.argmax(wrong_coordinates(swept, self.slack) * np.nan_to_num(swept.gap)))
+      stretch = Stretch(number, 0, worst, worst + 1, True)
+    else:
+      return None
+    return step_curve(self.inspection.ladders.get(stretch, []))
 
   def _by_another(self, number: int) -> str:
     """Compares with JAX's gradient of what is evaluated, if differences agree with that."""

@@ -21,6 +21,7 @@ from kinkopt.gradcheck._noise import noise_of
 from kinkopt.gradcheck._question import Claim, Row, Seen, Watch
 from kinkopt.gradcheck._residuals import steps_of
 from kinkopt.gradcheck._stages import Stages, stages_of
+from kinkopt.gradcheck._step_curve import Ladder
 
 # The first look: one pair of values, near the best step of a centered difference in float64.
 _FIRST = 2.0**-18
@@ -77,6 +78,7 @@ class Inspection:
     self.trusted = False  # whether a rule of a library was taken for what it evaluates
     self.magnitude = 0.0  # of the values seen
     self.origins: list[Place] = []  # of numbers that are not finite
+    self.ladders: dict[Stretch, list[Ladder]] = {}  # that were climbed
 
   def trusting_libraries(self) -> "Inspection":
     """Gives the same inspection, which takes the rules of libraries for what they evaluate."""
@@ -124,6 +126,11 @@ class Inspection:
       right, left, steps = map(jnp.asarray, (seen.right, seen.left, seen.steps))
       known = jnp.asarray(rounding_of(seen.size) if noise is None else noise)
       value, error = map(np.array, extrapolate(right, left, steps, known))
+    differences = (seen.right - seen.left) / (2 * seen.steps)
+    for stretch, *ladder in zip(
+      stretches, seen.steps.T, differences.T, seen.claim[0], value, error, strict=True
+    ):
+      self.ladders.setdefault(stretch, []).append(Ladder(*ladder))
     return Slopes(seen.claim[0].copy(), value, error, seen.length[0].copy())
 
   def see(

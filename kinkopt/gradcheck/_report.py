@@ -11,6 +11,7 @@ import numpy as np
 
 from kinkopt.gradcheck._error_map import ErrorMap
 from kinkopt.gradcheck._sources import Source
+from kinkopt.gradcheck._step_curve import StepCurve
 from kinkopt.gradcheck._verdict import Verdict
 from kinkopt.render import Column, Document, Heading, Table, Text, Tone, to_html_fragment, to_text
 
@@ -18,7 +19,7 @@ FORMAT = "kinkopt.gradient_report"
 VERSION = 1
 # What float64 loses goes without saying.
 _WORTH_TELLING = 1e-12
-_MOST_MAPS = 3
+_MOST_PICTURED = 3
 _TONES = {Verdict.HAPPY: Tone.GOOD, Verdict.OKAY: Tone.GOOD, Verdict.UNDECIDED: Tone.WARN}
 
 
@@ -38,6 +39,7 @@ class LeafReport:
   order: int = 1  # 2: the leaf's part of the gradient's derivative
   precision_loss: float = float("nan")  # relative error that the program's own precision makes
   errors: ErrorMap | None = None  # where a leaf is wrong, if all of it could be compared
+  curve: StepCurve | None = None  # by which differences a leaf is wrong
 
   @property
   def label(self) -> str:
@@ -139,7 +141,12 @@ class GradientReport:
         *(Text(f"{sentence[0].upper()}{sentence[1:]}.", Tone.BAD) for sentence in self.blame),
         *(source.to_code() for source in self.sources if source.is_wrong),
         Table(columns, tuple(rows), tones=tones),
-        *(leaf.errors.to_block(leaf.label) for leaf in worst_first[:_MOST_MAPS] if leaf.errors),
+        *(
+          picture.to_block(leaf.label)
+          for leaf in worst_first[:_MOST_PICTURED]
+          for picture in (leaf.errors, leaf.curve)
+          if picture
+        ),
         *self._remarks(),
         *(source.to_code() for source in self.sources if not source.is_wrong),
       ),
@@ -252,9 +259,9 @@ def _finite(value: Any) -> Any:
 
 
 def _leaf(read: dict[str, Any]) -> LeafReport:
-  errors = read.get("errors")
-  errors = _record(ErrorMap, errors) if errors else None
-  return _record(LeafReport, {**read, "verdict": Verdict[read["verdict"]], "errors": errors})
+  kinds = {"errors": ErrorMap, "curve": StepCurve}
+  pictures = {name: _record(kind, read[name]) for name, kind in kinds.items() if read.get(name)}
+  return _record(LeafReport, {**read, "verdict": Verdict[read["verdict"]], **pictures})
 
 
 def _record(kind: type, read: dict[str, Any]) -> Any:

@@ -166,6 +166,7 @@ def _judged(
       question.order,
       float(losses[i]),
       details.maps.get(i) if details else None,
+      details.curves.get(i) if details else None,
     )
     for i, judgement in enumerate(found)
   ]

@@ -138,6 +138,7 @@ class Chart:
     log_x: whether x is drawn on a logarithmic axis.
     log_y: whether y is.
     bands: ranges of y to shade.
+    is_only_drawn: whether printers without pictures leave it out.
   """
 
   title: str
@@ -147,6 +148,7 @@ class Chart:
   log_x: bool = False
   log_y: bool = False
   bands: tuple[Band, ...] = ()
+  is_only_drawn: bool = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -188,6 +190,11 @@ class HeatMap:
   title: str
   rows: tuple[tuple[float, ...], ...]
   cell: tuple[int, int] = (1, 1)
+
+
+def is_only_drawn(block: object) -> bool:
+  """Says whether printers without pictures leave a block out."""
+  return isinstance(block, HeatMap) or (isinstance(block, Chart) and block.is_only_drawn)
 
 
 Block = Heading | Text | Table | Chart | Code | HeatMap

@@ -102,7 +102,7 @@ def _parts(document: Document | Block, level: int) -> list[str]:
     case Table():
       return [_table(document)]
     case Chart():
-      return [to_figure(document)]
+      return [to_figure(document, _prose(document.title))]
     case Code():
       return [_code(document)]
     case HeatMap():

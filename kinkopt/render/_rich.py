@@ -16,6 +16,7 @@ from kinkopt.render._document import (
   Table,
   Text,
   Tone,
+  is_only_drawn,
 )
 from kinkopt.render._optional import require
 from kinkopt.render._text import to_text
@@ -46,7 +47,7 @@ def to_rich(document: Document | Block) -> Any:
     case Document():
       blocks = (Heading(document.title), *document.blocks) if document.title else document.blocks
       group = require("rich.console", "Coloured reports").Group
-      seen = [block for block in blocks if not isinstance(block, HeatMap)]
+      seen = [block for block in blocks if not is_only_drawn(block)]
       spaced = [part for block in seen for part in (to_rich(block), text.Text())]
       return group(*spaced[:-1])
     case Heading():

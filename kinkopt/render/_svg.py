@@ -40,8 +40,11 @@ class _Axis:
     return round(self.start + (self.stop - self.start) * min(max(share, 0.0), 1.0), 1)
 
 
-def to_figure(chart: Chart) -> str:
-  """Draws a chart as a `<figure>` with an inline `<svg>`, told in words to who cannot see it."""
+def to_figure(chart: Chart, title: str) -> str:
+  """Draws a chart as a `<figure>` with an inline `<svg>`, told in words to who cannot see it.
+
+  `title` is HTML already.
+  """
   xs = [x for series in chart.series for x in series.x]
   ys = [y for series in chart.series for y in series.y]
   edges = [edge for band in chart.bands for edge in (band.low, band.high)]
@@ -51,7 +54,7 @@ def to_figure(chart: Chart) -> str:
   return "\n".join(
     [
       "<figure>",
-      f'<figcaption class="kinkopt-title">{html.escape(chart.title)}</figcaption>',
+      f'<figcaption class="kinkopt-title">{title}</figcaption>',
       '<div class="kinkopt-scroll" tabindex="0" role="region" '
       f'aria-label="{html.escape(chart.title)}">',
       f'<svg class="kinkopt-chart" viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" '

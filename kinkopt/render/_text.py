@@ -7,7 +7,17 @@ longer be read by `grep` or `awk`.
 
 import textwrap
 
-from kinkopt.render._document import Block, Chart, Code, Document, Heading, HeatMap, Table, Text
+from kinkopt.render._document import (
+  Block,
+  Chart,
+  Code,
+  Document,
+  Heading,
+  HeatMap,
+  Table,
+  Text,
+  is_only_drawn,
+)
 
 
 def to_text(document: Document | Block, width: int = 80) -> str:
@@ -33,8 +43,8 @@ def to_text(document: Document | Block, width: int = 80) -> str:
   match document:
     case Document():
       title = [f"{document.title}\n{'=' * len(document.title)}"] if document.title else []
-      printed = (to_text(block, width) for block in document.blocks)
-      return "\n\n".join(part for part in [*title, *printed] if part)
+      seen = (block for block in document.blocks if not is_only_drawn(block))
+      return "\n\n".join(filter(None, [*title, *(to_text(block, width) for block in seen)]))
     case Heading():
       return f"{document.text}\n{'-' * len(document.text)}"
     case Text():

@@ -149,7 +149,7 @@ def test_every_text_is_escaped(write):
   title, heading = ("h1", "h2") if write is to_html else ("h3", "h4")
   expected = {title: 1, heading: 1, "p": 1, "th": 2, "figcaption": 2, "text": 2, "li": 2}
   assert seen == expected | ({"title": 1} if write is to_html else {})
-  assert page.texts["code"].count("<b>") == 4, "in the title, the heading, the text, the caption"
+  assert page.texts["code"].count("<b>") == 5, "in both titles, the heading, the text, the caption"
 
 
 def test_words_in_backticks_are_code():

@@ -13,12 +13,14 @@ def _curve(*y: float, x: tuple[float, ...] = (), **axes) -> Chart:
 
 
 def _points(chart: Chart) -> list[tuple[float, float]]:
-  drawn = re.findall(r'<circle class="kinkopt-point" cx="([\d.]+)" cy="([\d.]+)"', to_figure(chart))
+  drawn = re.findall(
+    r'<circle class="kinkopt-point" cx="([\d.]+)" cy="([\d.]+)"', to_figure(chart, chart.title)
+  )
   return [(float(x), float(y)) for x, y in drawn]
 
 
 def _labels(chart: Chart, anchor: str) -> list[str]:
-  return re.findall(rf'text-anchor="{anchor}">([-\d.e+]+)</text>', to_figure(chart))
+  return re.findall(rf'text-anchor="{anchor}">([-\d.e+]+)</text>', to_figure(chart, chart.title))
 
 
 def test_up_is_more_and_right_is_later():
@@ -62,9 +64,11 @@ def test_there_is_no_step_between_whole_ones():
 @pytest.mark.parametrize("log", [False, True])
 def test_points_that_cannot_be_drawn_leave_a_gap(log):
   chart = _curve(1.0, 2.0, math.nan, 3.0, math.inf, 4.0, -1.0 if log else -math.inf, log_y=log)
-  pieces = re.findall(r'points="([^"]*)"', to_figure(chart))
+  pieces = re.findall(r'points="([^"]*)"', to_figure(chart, chart.title))
   assert [len(piece.split()) for piece in pieces] == [2, 1, 1]
-  assert re.search(r"nan|inf", re.sub('aria-label="[^"]*"', "", to_figure(chart))) is None
+  assert (
+    re.search(r"nan|inf", re.sub('aria-label="[^"]*"', "", to_figure(chart, chart.title))) is None
+  )
 
 
 def test_a_long_curve_has_no_dots_but_a_point_alone_is_seen():
@@ -77,14 +81,14 @@ def test_a_long_curve_has_no_dots_but_a_point_alone_is_seen():
   "ys", [(), (0.0,), (1.0, 1.0), (5e-324, 1e-323), (1e299, 1e299), (-9e299, 9e299), (1e-300, 9e299)]
 )
 def test_no_range_of_floats_is_too_much(ys, log):
-  drawn = re.sub('aria-label="[^"]*"', "", to_figure(_curve(*ys, log_y=log)))
+  drawn = re.sub('aria-label="[^"]*"', "", to_figure(_curve(*ys, log_y=log), ""))
   assert re.search(r"nan|inf", drawn) is None
   assert all(0 <= y <= 360 for _, y in _points(_curve(*ys, log_y=log)))
 
 
 def test_bands_are_shaded_where_they_are(chart):
   (y, height), *rest = re.findall(
-    r'<rect class="kinkopt-band" x=[^>]* y="(.*?)" height="(.*?)"/>', to_figure(chart)
+    r'<rect class="kinkopt-band" x=[^>]* y="(.*?)" height="(.*?)"/>', to_figure(chart, chart.title)
   )
   assert rest == []
   # From 1e-4 to 1e-2 of an axis from 1e-4 to 2, with a little room at both ends.
@@ -98,11 +102,11 @@ def test_a_band_without_an_end_goes_on_to_the_edge(log):
   chart = dataclasses.replace(
     _curve(1.0, 2.0, log_y=log), bands=(Band(-math.inf, math.inf, "all"),)
   )
-  assert re.search(r'kinkopt-band" x=[^>]* y="12.0" height="294.0"', to_figure(chart))
+  assert re.search(r'kinkopt-band" x=[^>]* y="12.0" height="294.0"', to_figure(chart, chart.title))
 
 
 def test_curves_differ_by_dashes_and_are_named_in_the_legend(chart):
-  figure = to_figure(chart)
+  figure = to_figure(chart, chart.title)
   legend = figure[figure.index("<ul") :]
   assert re.findall(r"</svg>([^<]*)</li>", legend) == ["sgd", "lost", "empty", "healthy"]
   dashes = re.findall('stroke-dasharray="([^"]*)"', legend)
@@ -111,11 +115,11 @@ def test_curves_differ_by_dashes_and_are_named_in_the_legend(chart):
 
 
 def test_a_lone_curve_has_no_legend():
-  assert "<ul" not in to_figure(_curve(1.0, 2.0))
+  assert "<ul" not in to_figure(_curve(1.0, 2.0), "")
 
 
 def test_who_cannot_see_the_picture_is_told_its_curves(chart):
   assert (
     "sgd    2 -&gt; 0.5, 3 points"
-    in re.search('aria-label="(Losses \\([^"]*)"', to_figure(chart))[1]
+    in re.search('aria-label="(Losses \\([^"]*)"', to_figure(chart, chart.title))[1]
   )
