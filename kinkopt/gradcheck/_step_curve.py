@@ -1,4 +1,4 @@
-"""How far differences are from a gradient, by their step: the picture that tells wrong from rough."""
+"""How far differences are from a gradient, by their step: it tells wrong from rough."""
 
 import dataclasses
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""The picture of differences by their step: a wrong gradient keeps its distance, a right one not."""
+"""The picture of differences by their step: a wrong gradient keeps its distance."""
 
 import jax.numpy as jnp
 import numpy as np
