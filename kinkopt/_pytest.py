@@ -68,7 +68,7 @@ def _told(report: "GradientReport") -> dict[str, Any]:
   powers = [leaf.power for leaf in report.leaves if leaf.power == leaf.power]  # not NaN
   return {
     "ok": report.ok,
-    "verdict": report.verdict.name.lower().replace("_", " "),
+    "verdict": report.verdict.words,
     "leaf": worst.label,
     "power": max(powers, default=0.0),
   }

@@ -21,21 +21,24 @@ import pytest
 jax.config.update("jax_enable_x64", True)
 
 
-# Three quarters of the time go into compiling, and two thirds of that into making programs fast,
-# which run once here. All cases, `--thin 1`, are compiled as for users.
-COMPILE_FAST = "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false"
+# Three quarters of the time go into compiling, and much of that into making programs fast that run
+# once.
+COMPILE_FAST = "--xla_backend_optimization_level=0"
 
 
 def pytest_addoption(parser):
   parser.addoption(
     "--thin", type=int, default=1, metavar="N",
-    help="of tests with more than 2 cases run one in N, drawn by name and version of JAX, and have "
-    "XLA optimize nothing; 1: all, as for users",
+    help="of tests with more than 2 cases run one in N, drawn by name and version of JAX; 1: all",
+  )  # fmt: skip
+  parser.addoption(
+    "--optimize", action="store_true",
+    help="have XLA optimize programs, as it does for users, in a thinned run too",
   )  # fmt: skip
 
 
 def pytest_configure(config):
-  if config.getoption("--thin") > 1:
+  if config.getoption("--thin") > 1 and not config.getoption("--optimize"):
     os.environ["XLA_FLAGS"] += f" {COMPILE_FAST}"
 
 

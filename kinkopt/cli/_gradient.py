@@ -148,7 +148,7 @@ def _ladder(check: GradientCheck, looks: dict[str, _Look]) -> Table:
     rung = verdict(error, kinks=True)
     numbers = [count[rung] for count in counts]
     if math.isfinite(error) or any(numbers):
-      rows.append((label, *numbers, rung.name.lower().replace("_", " ")))
+      rows.append((label, *numbers, rung.words))
       tones.append(tone)
   columns = ("relative error", "(f(x+h)-f(x-h))/2h", "(f(x+h)-f(x))/h", "the notes say")
   return Table(tuple(map(Column, columns)), tuple(rows), tones=tuple(tones))

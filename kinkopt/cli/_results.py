@@ -7,7 +7,7 @@ import numpy as np
 
 from kinkopt.cli._rates import NEWTON
 from kinkopt.cli._training import Run
-from kinkopt.monitor import RatioBand, band
+from kinkopt.monitor import band
 from kinkopt.render import Band, Chart, Column, Series, Table, Text, Tone
 
 _COLUMNS = (
@@ -55,14 +55,10 @@ def _row(run: Run) -> tuple:
     run.accuracy,
     run.steps[-1],
     None if math.isnan(ratio) else ratio,
-    _words(band(ratio)) if run.ratios and run.rule != NEWTON else None,
+    band(ratio).words if run.ratios and run.rule != NEWTON else None,
     run.seconds,
     run.status,
   )
-
-
-def _words(verdict: RatioBand) -> str:
-  return verdict.name.lower().replace("_", " ")
 
 
 def _tone(run: Run) -> Tone:

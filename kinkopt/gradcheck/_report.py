@@ -123,7 +123,7 @@ class GradientReport:
         x.label,
         _shape(x),
         *(None if np.isnan(number) else number for number in row),
-        x.verdict.name.lower().replace("_", " "),
+        x.verdict.words,
       )
       for x, row in zip(worst_first, zip(*numbers.values()))
     ]

@@ -4,16 +4,15 @@ The numbers below are the notes'. A verdict is given on the host, from numbers t
 not compared, or is not finite, never passes.
 """
 
-import enum
-
 import jax
 import numpy as np
 
 from kinkopt._coordinates import leaf_names
 from kinkopt._typing import PyTree
+from kinkopt._words import Spoken
 
 
-class Verdict(enum.Enum):
+class Verdict(Spoken):
   """What to make of a gradient, from best to worst; the value says it in a sentence."""
 
   HAPPY = "The relative error is 1e-7 or less: be happy."

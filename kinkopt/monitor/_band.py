@@ -4,7 +4,6 @@ The class notes want a ratio of about 1e-3 and say no more; the width of the ban
 library's choice. A band is a rule of thumb: it says where to look, not that something is wrong.
 """
 
-import enum
 import math
 import numbers
 from collections.abc import Mapping
@@ -15,11 +14,12 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from kinkopt._checks import POSITIVE, Interval, check_number
+from kinkopt._words import Spoken
 
 _ABOVE_ONE = Interval(1, math.inf, has_low=False)
 
 
-class RatioBand(enum.Enum):
+class RatioBand(Spoken):
   """What a ratio update : parameters says about the size of the step."""
 
   TOO_SMALL = (

@@ -126,7 +126,7 @@ class History:
         float(ratios[k]),
         float(measured.param_scale[-1][k]),
         float(measured.update_scale[-1][k]),
-        bands[k].name.lower().replace("_", " "),
+        bands[k].words,
       )
       for k in order
     )
