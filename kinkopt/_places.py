@@ -89,6 +89,7 @@ class Excerpt(NamedTuple):
   line: int  # the one that is meant
   first: int  # the number of the first of `lines`
   lines: tuple[str, ...]
+  marked: int | None  # `line`; None: all of a function is meant
 
 
 def excerpt(place: Place) -> Excerpt | None:
@@ -99,14 +100,14 @@ def excerpt(place: Place) -> Excerpt | None:
   written = [line.rstrip() for line in linecache.getlines(place.file)]
   if not 0 < place.line <= len(written):
     return None
-  start = place.line - 1
+  start, marked = place.line - 1, place.line
   if re.match(r"\s*(@|def |async def )", written[start]):
     block = inspect.getblock([f"{line}\n" for line in written[start:]])
-    lines = written[start : start + min(len(block), _MOST_LINES)]
+    lines, marked = written[start : start + min(len(block), _MOST_LINES)], None
   else:
     stop = place.line + _AROUND
     start = max(start - _AROUND, 0)
     while start < place.line - 1 and not written[start]:
       start += 1
     lines = "\n".join(written[start:stop]).rstrip().split("\n")
-  return Excerpt(place.file, place.line, start + 1, tuple(lines))
+  return Excerpt(place.file, place.line, start + 1, tuple(lines), marked)

@@ -82,4 +82,4 @@ def _code(status: SiteStatus) -> list[Code]:
   if found is None:
     return []
   title = f"`{status.site.primitive}` ties in {int(status.moving_ties):,} units:"
-  return [Code(title, found.lines, found.first, found.line, Tone.WARN)]
+  return [Code(title, found.lines, found.first, found.marked, Tone.WARN)]

@@ -21,15 +21,13 @@ class Source:
   line: int  # the one that is meant
   first: int  # the number of the first of `lines`
   lines: tuple[str, ...]
+  marked: int | None = None  # the number of the line that is meant; None: a function, as a whole
   is_wrong: bool = False  # or else only worth a look
 
   def to_code(self) -> Code:
     """Gives the lines as a block of a Document."""
-    # A function is meant as a whole.
-    marked = None if self.line == self.first and len(self.lines) > 1 else self.line
-    return Code(
-      self.title, self.lines, self.first, marked, Tone.BAD if self.is_wrong else Tone.WARN
-    )
+    tone = Tone.BAD if self.is_wrong else Tone.WARN
+    return Code(self.title, self.lines, self.first, self.marked, tone)
 
 
 def sources_of(
