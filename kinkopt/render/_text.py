@@ -44,7 +44,8 @@ def to_text(document: Document | Block, width: int = 80) -> str:
     case Document():
       title = [f"{document.title}\n{'=' * len(document.title)}"] if document.title else []
       seen = (block for block in document.blocks if not is_only_drawn(block))
-      return "\n\n".join(filter(None, [*title, *(to_text(block, width) for block in seen)]))
+      parts = [*title, *(to_text(block, width) for block in seen)]
+      return "\n\n".join(part for part in parts if part)
     case Heading():
       return f"{document.text}\n{'-' * len(document.text)}"
     case Text():
