@@ -162,6 +162,11 @@ def test_rate_has_the_default_float_dtype_for_every_kind_of_count(name, x64):
     np.testing.assert_array_equal(rates, float(rates[0]))
 
 
+def test_a_stage_may_be_longer_than_the_dtype_of_the_count_can_say():
+  schedule = step_decay(1.0, 0.5, every=100_000)
+  assert [float(schedule(kind(100))) for kind in (np.int8, np.uint8, np.int16)] == [1.0] * 3
+
+
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_counts_below_zero_are_taken_as_zero(name):
   schedule = SCHEDULES[name](0.1, HYPERPARAMETER[name])
