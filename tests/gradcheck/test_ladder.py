@@ -38,6 +38,14 @@ def test_the_bound_holds_and_says_something(name):
   assert error <= 1e-8 * size
 
 
+def test_three_steps_are_exact_for_a_polynomial_of_degree_six():
+  steps = np.array([1 / 4, 1 / 16, 1 / 64])
+  f = np.polynomial.Polynomial([2, 3, -1, 5, 0.5, 7, -2])
+  value, error = extrapolate(*map(jnp.asarray, (f(steps), f(-steps), steps)))
+  assert value == pytest.approx(3, abs=1e-12)
+  assert abs(value - 3) <= error < 1
+
+
 def test_one_side_that_is_not_finite_is_nothing_known_and_a_few_steps_are_left_out():
   assert np.isnan(estimate(jnp.sqrt)).all()
   value, error = estimate(lambda t: jnp.where(jnp.abs(t) > 0.01, jnp.nan, jnp.exp(t)))
