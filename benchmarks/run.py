@@ -166,8 +166,8 @@ def write_page() -> None:
   order = list(SUBJECTS)
   kept.sort(key=lambda one: order.index(one["subject"]))
   head = (
-    "# All benchmarks\n\nMade by `python benchmarks/run.py`: each section by its own command, on "
-    "its own day. Contestants of one table took turns in one run.\n"
+    "# Benchmarks, as last run\n\nMade by `python benchmarks/run.py`: each section by its own "
+    "command, on its own day. Contestants of one table took turns in one run.\n"
   )
   PAGE.write_text("\n".join([head, *map(section, kept)]))
 
