@@ -37,14 +37,12 @@ METHODS = {
   "TrustRegion": newton.newton(globalization=newton.TrustRegion()),
   "SteihaugTrustRegion": newton.newton(globalization=newton.SteihaugTrustRegion()),
 }
+SHAPES = {"b": (1000,), "w": (300, 200), "x": (7, 11, 13)}
 
 
 def tree(dtype: Any) -> dict[str, np.ndarray]:
   draw = np.random.default_rng(0)
   return {name: draw.normal(size=shape).astype(dtype) for name, shape in SHAPES.items()}
-
-
-SHAPES = {"b": (1000,), "w": (300, 200), "x": (7, 11, 13)}
 
 
 def steps(tx: optax.GradientTransformation, params: Any) -> Any:

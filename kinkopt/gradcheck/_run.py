@@ -137,8 +137,8 @@ def _judged(
   elif question.is_handed and any(judgement.verdict in WRONG for judgement in found):
     measured = inspection.stages.losses(inspection.args, inspection.key)
     if measured is not None:
-      losses = measured[:, 0]
-      found = [_as_rough(*row) for row in zip(found, along, swept, *measured.T)]
+      losses, peaks = np.asarray(measured).T
+      found = [_as_rough(*row) for row in zip(found, along, swept, losses, peaks)]
   doubts = [n for n in leaves if found[n].verdict is Verdict.TOO_HIGH]
   if doubts:
     trusting = inspection.trusting_libraries()
@@ -216,7 +216,7 @@ def _as_rough(
   unseen = _OWN_ROUNDINGS * loss
   if found.verdict not in WRONG or (along.verdict in WRONG and along.relative_error > unseen):
     return found
-  if swept is not None and swept.gap.max() > _OWN_ROUNDINGS * peak:
+  if swept is not None and np.nan_to_num(swept.gap).max() > _OWN_ROUNDINGS * peak:
     return found
   is_rough = unseen > COARSE
   passed = Verdict.UNDECIDED if is_rough else Verdict.OKAY

@@ -84,20 +84,14 @@ class Stages:
     In the place of one that was handed in, JAX's; in the place of JAX's by the program's rules, the
     one without them.
     """
-    try:
-      return self._run("other", args, key)
-    except (ValueError, NotImplementedError):  # a loop that JAX does not differentiate backwards
-      return None
+    return self._run_backwards("other", args, key)
 
-  def losses(self, args: tuple[PyTree, ...], key: jax.Array) -> np.ndarray | None:
+  def losses(self, args: tuple[PyTree, ...], key: jax.Array) -> jax.Array | None:
     """Gives what its own precision costs JAX's gradient, [leaves, 2]; None where there is none.
 
     The relative error of each leaf, and the largest of its coordinates' errors.
     """
-    try:
-      return np.asarray(self._run("losses", args, key))
-    except (ValueError, NotImplementedError):
-      return None
+    return self._run_backwards("losses", args, key)
 
   def blame(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
     """Holds each custom rule alone against its function."""
@@ -118,6 +112,12 @@ class Stages:
         return stage(*operands)
 
     return traced
+
+  def _run_backwards(self, stage: str, *operands: Any) -> Any:
+    try:
+      return self._run(stage, *operands)
+    except (ValueError, NotImplementedError):  # a loop that JAX does not differentiate backwards
+      return None
 
   def _run(self, stage: str, *operands: Any) -> Any:
     try:

@@ -11,6 +11,7 @@ from kinkopt.gradcheck._judge import (
   judge_swept,
   wrong_coordinates,
 )
+from kinkopt.gradcheck._run import _as_rough
 from kinkopt.gradcheck._verdict import Verdict
 
 
@@ -80,3 +81,12 @@ def test_a_sweep_makes_a_verdict_worse_and_never_better():
   for left in (Verdict.UNDECIDED, Verdict.NOT_FINITE):
     assert judge_swept(Judgement(left), wrong, SLACK).verdict is left
   assert judge_swept(happy, None, SLACK) == happy
+
+
+@pytest.mark.parametrize("gap", [np.nan, 0.0])
+def test_a_coordinate_beyond_the_roughness_is_wrong_whatever_is_not_known_beside_it(gap):
+  happy, wrong = Judgement(Verdict.HAPPY, 1e-9, SLACK), Judgement(Verdict.WRONG, 2.0, SLACK)
+  far = seen([1.0, 5.0], [1.0 + gap, 0.0], 1e-12)
+  assert _as_rough(wrong, happy, far, 1e-3, 0.1) == wrong
+  near = seen([1.0, 5.0], [1.0 + gap, 4.7], 1e-12)
+  assert _as_rough(wrong, happy, near, 1e-3, 0.1).verdict is Verdict.OKAY
