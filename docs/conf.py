@@ -8,6 +8,9 @@ import pathlib
 import re
 import shutil
 
+from docutils import nodes
+from docutils.utils.math.latex2mathml import tex2mathml
+
 import kinkopt
 
 HERE = pathlib.Path(__file__).parent
@@ -21,6 +24,7 @@ version = release = kinkopt.__version__
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
 html_theme = "furo"
 html_title = f"kinkopt {version}"
+html_math_renderer = "mathml"  # which browsers read themselves: the pages need no network
 exclude_patterns = ["_build", "first_check"]
 suppress_warnings = ["mystnb.unknown_mime_type"]
 
@@ -59,6 +63,19 @@ def _escape(app, what, name, obj, options, lines: list[str]) -> None:
     lines[i] = "".join(parts)
 
 
+def _write_math(translator, node) -> None:
+  translator.body.append(tex2mathml(node.astext(), as_block=False))
+  raise nodes.SkipNode
+
+
+def _write_math_block(translator, node) -> None:
+  # The room is for tall fractions, which would get a scroll bar of the theme.
+  math = tex2mathml(node.astext(), as_block=True)
+  translator.body.append(f'<div class="math" style="padding: 0.5em 0">{math}</div>')
+  raise nodes.SkipNode
+
+
 def setup(app) -> None:
   """Called by Sphinx; before the docstring's sections are read."""
   app.connect("autodoc-process-docstring", _escape, priority=100)
+  app.add_html_math_renderer("mathml", (_write_math, None), (_write_math_block, None))
