@@ -50,12 +50,11 @@ def cut(eqn: Any) -> Place | None:
 
 
 class Function(NamedTuple):
-  """A function of the user's: its name, where it is defined, and what its arguments are called."""
+  """A function of the user's: its name, and where it is defined."""
 
   name: str
   file: str
   line: int
-  arguments: tuple[str, ...]
 
 
 def function(program: Any) -> Function:
@@ -67,14 +66,25 @@ def rule(eqn: Any) -> Function:
   """Says which function of the user's is the derivative rule of a call that has one of its own."""
   wrapped = eqn.params.get("bwd") or eqn.params.get("jvp_jaxpr_fun")
   info = getattr(wrapped, "debug_info", None)
-  return _function(info) if info else Function("", "", 0, ())
+  return _function(info) if info else Function("", "", 0)
+
+
+def argument(eqn: Any, number: int) -> str:
+  """Says what an operand of a call with a rule of its own is called where it is defined."""
+  number -= eqn.params.get("num_consts", 0)
+  if number < 0:
+    return "a value that it closes over"
+  # JAX keeps the names of a custom_jvp with the function, of a custom_vjp with its forward rule.
+  holder = eqn.params.get("fwd_jaxpr_thunk") or _jax.closed(eqn.params["call_jaxpr"])[0]
+  names = getattr(getattr(holder, "debug_info", None), "arg_names", None) or ()
+  name = names[number] if number < len(names) else ""
+  return f"`{name}`" if name else f"argument {number}"
 
 
 def _function(info: Any) -> Function:
   written, _, line = (info.func_src_info or "").rpartition(":")
   file = written.rpartition(" at ")[2]
-  names = tuple(name or f"argument {i}" for i, name in enumerate(info.arg_names or ()))
-  return Function(info.func_name or "", file, int(line) if line.isdigit() else 0, names)
+  return Function(info.func_name or "", file, int(line) if line.isdigit() else 0)
 
 
 def name_stack(eqn: Any) -> str:

@@ -1,8 +1,10 @@
-"""Excerpts of a user's file: a function as a whole, or a line among its neighbours."""
+"""Excerpts of a user's file, a function or a line among its neighbours; names of operands."""
+
+from types import SimpleNamespace
 
 import pytest
 
-from kinkopt._places import Place, excerpt
+from kinkopt._places import Place, argument, excerpt
 
 WRITTEN = """y = max(a, b)
 z = y
@@ -38,3 +40,19 @@ def test_what_cannot_be_read_has_no_excerpt(tmp_path, line):
   path.write_text(WRITTEN)
   assert excerpt(Place(str(path), line)) is None
   assert excerpt(Place(str(tmp_path / "gone.py"), 1)) is None
+
+
+@pytest.mark.parametrize(
+  ("names", "number", "told"),
+  [
+    (("x", "y"), 0, "a value that it closes over"),
+    (("x", "y"), 2, "`y`"),
+    (("x", "y"), 3, "argument 2"),
+    (("x", ""), 2, "argument 1"),
+    (None, 1, "argument 0"),
+  ],
+)
+def test_an_operand_without_a_name_is_told_by_its_number(names, number, told):
+  forward = SimpleNamespace(debug_info=SimpleNamespace(arg_names=names))
+  call = SimpleNamespace(params={"num_consts": 1, "fwd_jaxpr_thunk": forward})
+  assert argument(call, number) == told

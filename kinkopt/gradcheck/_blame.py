@@ -132,8 +132,7 @@ class _Judge(Replay):
     site = dataclasses.replace(
       self.site(owner.name, units), file=owner.file, line=owner.line, path=self._path
     )
-    start = eqn.params.get("num_consts", 0)
-    operands = tuple(_called(owner.arguments, i - start) for i in moved)
+    operands = tuple(_places.argument(eqn, i) for i in moved)
     self.rules[site] = _Rule(owner, _places.rule(eqn), operands)
     self.merge(site, _Gap(jnp.stack(list(map(jnp.stack, errors)))))
 
@@ -195,12 +194,6 @@ def _beyond_sides(
 
   # What is too much along one direction may lie between the sides along another.
   return jnp.max(jax.lax.map(off, jax.random.split(key, _WAYS_ON_A_KINK)))
-
-
-def _called(names: Sequence[str], number: int) -> str:
-  if number < 0:
-    return "a value that it closes over"
-  return f"`{names[number]}`" if number < len(names) else f"argument {number}"
 
 
 def find_blame(

@@ -1,5 +1,7 @@
 """The rule that is wrong is named, with its line and argument, and no other."""
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import pytest
@@ -71,14 +73,29 @@ PLACES = {
 def test_it_is_found_where_it_stands(place):
   (sentence,) = named(PLACES[place], X, X + 2)
   line = softplus.fun.__code__.co_firstlineno
-  where = f"the rule of `softplus` (test_blame.py:{line}) is not its derivative in argument 0"
+  where = f"the rule of `softplus` (test_blame.py:{line}) is not its derivative in `x`"
   assert sentence.startswith(where)
 
 
-def test_the_argument_is_called_by_its_name_where_jax_knows_it():
+def test_the_argument_is_called_by_its_name():
   (sentence,) = named(lambda x: sine(too_steep(x)), X)
   assert "`too_steep`" in sentence
   assert sentence.endswith("in `x`: off by 3.3e-01")
+
+
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit, jax.vmap, jax.checkpoint])
+def test_a_leaf_of_an_argument_is_called_by_its_path(wrap):
+  @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
+  def scaled(factor, params, *x):
+    return factor * params["w"] * x[0]
+
+  def backward(factor, saved, ct):
+    w, x = saved
+    return {"w": ct * x}, factor * ct * w
+
+  scaled.defvjp(lambda factor, p, *x: (scaled(factor, p, *x), (p["w"], *x)), backward)
+  (sentence,) = named(wrap(lambda w, x: scaled(3.0, {"w": w}, x)), X, X + 2)
+  assert "is not its derivative in `p['w']`: off by" in sentence
 
 
 def test_several_are_named_in_the_order_of_the_program():
