@@ -103,6 +103,20 @@ def test_several_are_named_in_the_order_of_the_program():
   assert ["too_steep" in sentence for sentence in found] == [True, False]
 
 
+def test_a_rule_that_is_wrong_twice_is_named_once_with_its_worst_error():
+  def fun(x):
+    return too_steep(x) + too_steep(2 * x)
+
+  (sentence,) = named(fun, X)
+  assert sentence.endswith("in `x`: off by 3.3e-01")
+
+
+def test_nobody_is_blamed_for_an_argument_that_does_not_move():
+  scale = jnp.full(3, 2.0)
+  run = jax.jit(lambda x: find_blame(lambda s: sine(softplus(x, s)), (scale,), (0,), KEY))
+  assert run(X).findings(1e-7) == ()
+
+
 @pytest.mark.parametrize("fun", [sine, jax.nn.relu, jax.nn.softplus, jnp.sin, iterated(1.0)])
 def test_nobody_is_blamed_for_a_right_rule(fun):
   assert named(fun, X) == ()

@@ -1,5 +1,7 @@
 """The parts of a check that need no JAX program: search, noise, judgement, arguments."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -51,6 +53,16 @@ def test_the_noise_is_measured_and_not_the_function(deviation):
   known = measured[np.isfinite(measured)]
   assert len(known) >= 150
   assert deviation / 3 <= np.median(known) <= 3 * deviation
+
+
+@pytest.mark.parametrize("degree", [0, 1, 2, 3])
+def test_the_noise_is_that_of_the_first_differences_past_the_function(degree):
+  x = np.arange(7.0)
+  values = 1e3 * x**degree + np.random.default_rng(3).normal(size=7)
+  order = degree + 1  # Moré and Wild's scaling: of the variance of a k-th difference
+  share = math.factorial(order) ** 2 / math.factorial(2 * order)
+  level = np.sqrt(share * np.mean(np.diff(values, order) ** 2))
+  np.testing.assert_allclose(noise_of(values[None]), [level], rtol=1e-12)
 
 
 def test_where_there_is_no_noise_to_see_nothing_is_claimed():
