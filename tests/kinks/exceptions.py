@@ -52,6 +52,8 @@ NOT_BIT_FOR_BIT = {
   "special.exp1",
   "special.expn in x",
   "special.expi below 0",
+  "solvers.custom_root",
+  "vmap of solvers.custom_root",
   "vmap of solvers.Newton",
   "vmap of solvers.fixed point",
   "vmap of solvers.BFGS",
