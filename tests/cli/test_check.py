@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import sys
 from xml.etree import ElementTree
 
 import jax
@@ -204,6 +205,55 @@ def test_colours_are_for_who_asks_and_none_where_they_are_unwanted(call, monkeyp
   assert "\x1b[32m" in call(*words)[1]
   monkeypatch.setenv("NO_COLOR", "1")
   assert "\x1b[32m" not in call(*words)[1]
+
+
+def test_without_rich_a_terminal_gets_plain_text_and_who_asks_for_colour_is_told(call, monkeypatch):
+  for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
+    monkeypatch.delitem(sys.modules, name)
+  monkeypatch.setitem(sys.modules, "rich", None)
+  words = ("check", "model.py:loss", *AT)
+  code, out, err = call(*words, "--format", "rich")
+  assert (code, out) == (2, "")
+  assert re.search(r"Coloured reports need.*kinkopt\[cli\]", err, re.DOTALL), err
+  monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+  code, out, _ = call(*words)
+  assert code == 0
+  assert out.startswith("Gradient check of model.py:loss\n===")
+
+
+def test_what_has_no_gradient_is_skipped_in_junit(call, folder):
+  (folder / "counted.py").write_text(
+    "import jax.numpy as jnp\n"
+    "def loss(p): return jnp.sum(p['w'] ** 2) * p['n']\n"
+    "POINT = ({'w': jnp.ones(2), 'n': 3},)\n"
+  )
+  code, out, _ = call("check", "counted.py:loss", "--at", "POINT", "--format", "junit")
+  assert code == 0
+  skipped = ElementTree.fromstring(out.encode()).find("testcase[skipped]")
+  assert "['n']" in skipped.get("name")
+  assert skipped.find("skipped").get("message") == "It has no gradient."
+
+
+def test_arrays_of_a_gradient_are_checked_leaf_by_leaf(call, folder):
+  (folder / "known.py").write_text(
+    "import jax.numpy as jnp\n"
+    "def loss(p): return jnp.sum(p['w'] ** 2) + jnp.sum(p['b'] ** 3)\n"
+    "POINT = ({'w': jnp.ones(2), 'b': jnp.ones(2)},)\n"
+    "GRADIENT = {'w': 2 * jnp.ones(2), 'b': jnp.ones(2)}\n"
+  )
+  words = ("check", "known.py:loss", "--at", "POINT", "--gradient", "GRADIENT")
+  assert call(*words)[0] == 1
+  assert call(*words, "--leaf", "['w']")[0] == 0
+  assert call(*words, "--leaf", "['b']", "--platform", "cpu")[0] == 1
+
+
+def test_a_function_without_a_signature_is_called_as_it_is(call, folder):
+  (folder / "builtin.py").write_text(
+    "import jax.numpy as jnp, operator\n"
+    "loss = operator.itemgetter('x')\n"
+    "POINT = ({'x': jnp.ones(()), 'y': jnp.ones(3)},)\n"
+  )
+  assert call("check", "builtin.py:loss", "--at", "POINT")[0] == 0
 
 
 def test_ctrl_c_leaves_a_report_of_what_was_seen(call, folder):

@@ -53,3 +53,10 @@ def test_what_is_nearly_right_is_no_multiple_of_it():
   claim = symmetric.copy()
   claim[0, 3] *= 1.0001
   assert "`w[0, 3]`" in describe(claim, symmetric, "w", set())
+
+
+def test_what_is_nearly_a_multiple_is_none():
+  right = np.arange(1.0, 26.0).reshape(5, 5)
+  claim = 2 * right
+  claim[0, 3] += 0.1  # little of the difference, much of what rounding explains
+  assert describe(claim, right, "w", set()).startswith("is wrong at 25 of 25 coordinates")

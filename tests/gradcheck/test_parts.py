@@ -150,3 +150,14 @@ def test_kinds_of_leaves():
   assert is_inexact(jax.ShapeDtypeStruct((2,), jnp.bfloat16))
   assert not is_inexact(3)
   assert not is_inexact(jax.random.key(0))
+
+
+def test_what_is_hidden_is_compared_by_identity_where_it_cannot_be_hashed():
+  names = np.array(["a", "b"])
+  one, same, other = (jax.tree.structure(hide([x])) for x in (names, names, names.copy()))
+  assert one == same
+  assert hash(one) == hash(same)
+  assert one != other
+  assert hide(1, moves=False) != 1
+  # True is 1, but a program that was traced for the one is not that of the other.
+  assert jax.tree.structure(hide([1])) != jax.tree.structure(hide([True]))

@@ -67,9 +67,10 @@ class _AcrossDevices(Winner):
 
   def follow(self, call: Call, decision: Any, point: list[Any], moved: list[Any]) -> list[Any]:
     wins = [decision] if len(point) == 1 else [d.reshape(p.shape) for d, p in zip(decision, point)]
+    fixed = list(map(lax.stop_gradient, point))  # JAX has no derivative of `pmax`
     return [
       _shared(out, win, m - p, lambda x: lax.psum(x, call.params["axes"]))
-      for out, win, m, p in zip(call.bind(point), wins, moved, point)
+      for out, win, m, p in zip(call.bind(fixed), wins, moved, fixed)
     ]
 
 
