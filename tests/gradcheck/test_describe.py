@@ -60,3 +60,10 @@ def test_what_is_nearly_a_multiple_is_none():
   claim = 2 * right
   claim[0, 3] += 0.1  # little of the difference, much of what rounding explains
   assert describe(claim, right, "w", set()).startswith("is wrong at 25 of 25 coordinates")
+
+
+@pytest.mark.parametrize(("size", "is_told"), [(2, False), (3, True)])
+def test_a_factor_is_taken_for_a_length_from_three_on(size, is_told):
+  found = describe(size * RIGHT, RIGHT, "w", {size})
+  assert found.startswith(f"is the right one times {size}")
+  assert ("an axis's length" in found) is is_told

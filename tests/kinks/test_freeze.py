@@ -257,3 +257,15 @@ def test_a_primitive_has_one_class():
 def test_what_is_declared_smooth_is():
   declare_smooth("declared by a test")
   assert classify("declared by a test") is PrimitiveClass.SMOOTH
+
+
+@pytest.mark.parametrize("size", [2, 64])  # few entries are taken apart, many are looked up
+def test_a_window_of_nothing_but_padding_has_no_winner(size):
+  def fun(x):
+    return lax.reduce_window(x, -jnp.inf, lax.max, (size,), (size,), ((2 * size, 0),))
+
+  x = jnp.sin(jnp.arange(2.0 * size))
+  frozen = freeze(fun, x)
+  assert (fun(x)[:2] == -jnp.inf).all()
+  np.testing.assert_array_equal(frozen(x), fun(x))
+  np.testing.assert_array_equal(frozen(x + 1), fun(x) + 1)

@@ -45,6 +45,8 @@ def _sum_of_relus(x):
     (lambda x: x.astype("int32"), [-0.25], [1.0], 0.75),
     (lambda x: lax.rem(x, 2.0), [3.5], [1.0], 0.5),
     (lax.cummax, [1.0, 0.0, 3.0], [0.0, 2.0, 0.0], 0.5),
+    (lax.cummax, [1.0, 0.0, 3.0], [0.0, 0.0, -1.0], 2.0),
+    (lambda x: lax.cummax(x, reverse=True), [3.0, 0.0, 1.0], [-1.0, 0.0, 0.0], 2.0),
     (lambda x: jnp.where(x > 1, x, 0.0), [3.0], [0.5], 4.0),
     (lambda x: jnp.arctan2(x, -1.0), [0.5], [1.0], 0.5),
     (_pool, [1.0, 3.0], [2.0, 1.0], 2.0),
