@@ -6,6 +6,7 @@ import itertools
 import logging
 import os
 import pathlib
+import sys
 import zlib
 
 # Read once, when JAX makes its backend: must come before the first use of JAX. On a machine with a
@@ -98,3 +99,11 @@ def compilations():
   with jax.log_compiles():
     yield lambda name: sum(f"XLA compilation of jit({name}) " in message for message in seen)
   logger.removeHandler(handler)
+
+
+@pytest.fixture
+def without_rich(monkeypatch):
+  """As if rich, which is an extra, were not installed."""
+  for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
+    monkeypatch.delitem(sys.modules, name)
+  monkeypatch.setitem(sys.modules, "rich", None)

@@ -207,10 +207,9 @@ def test_colours_are_for_who_asks_and_none_where_they_are_unwanted(call, monkeyp
   assert "\x1b[32m" not in call(*words)[1]
 
 
-def test_without_rich_a_terminal_gets_plain_text_and_who_asks_for_colour_is_told(call, monkeypatch):
-  for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
-    monkeypatch.delitem(sys.modules, name)
-  monkeypatch.setitem(sys.modules, "rich", None)
+def test_without_rich_a_terminal_gets_plain_text_and_who_asks_is_told(
+  call, monkeypatch, without_rich
+):
   words = ("check", "model.py:loss", *AT)
   code, out, err = call(*words, "--format", "rich")
   assert (code, out) == (2, "")

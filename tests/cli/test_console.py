@@ -62,11 +62,8 @@ def test_no_color_keeps_the_bar_and_drops_the_colours(open_terminal, monkeypatch
   assert "4/4" in terminal.getvalue()
 
 
-def test_without_rich_a_terminal_gets_what_a_pipe_gets(open_terminal, monkeypatch):
+def test_without_rich_a_terminal_gets_what_a_pipe_gets(open_terminal, without_rich):
   terminal = open_terminal()
-  for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
-    monkeypatch.delitem(sys.modules, name)
-  monkeypatch.setitem(sys.modules, "rich", None)
   _run(Console("T", quiet=False))
   assert terminal.getvalue() == "H\n-\n\nnews\n\nadam done\nsgd done\n\nend\n"
 

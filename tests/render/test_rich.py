@@ -1,5 +1,4 @@
 import io
-import sys
 
 import pytest
 import rich.console
@@ -77,10 +76,7 @@ def test_no_colour_is_honoured():
   assert "31m" not in printed
 
 
-def test_without_rich_the_way_out_is_named(monkeypatch):
-  for name in [name for name in sys.modules if name.split(".")[0] == "rich"]:
-    monkeypatch.delitem(sys.modules, name)
-  monkeypatch.setitem(sys.modules, "rich", None)
+def test_without_rich_the_way_out_is_named(without_rich):
   message = r'Coloured reports need the package `rich`.*pip install "kinkopt\[cli\]"'
   with pytest.raises(MissingExtraError, match=message):
     to_rich(Heading("x"))
