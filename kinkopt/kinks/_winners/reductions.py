@@ -57,21 +57,18 @@ class _AcrossDevices(Winner):
     return True
 
   def decide(self, call: Call, point: list[Any], rates: list[Any] | None) -> Any:
-    wins = [p == out for p, out in zip(point, call.bind(point))]
+    (p,), (out,) = point, call.bind(point)
+    wins = p == out
     if rates is not None:
       sign = 1 if call.name == "pmax" else -1
-      leading = [jnp.where(win, sign * rate, -jnp.inf) for win, rate in zip(wins, rates)]
-      best = [lax.pmax(rate, call.params["axes"]) for rate in leading]
-      wins = [win & (rate == top) for win, rate, top in zip(wins, leading, best)]
-    return jnp.stack([win.ravel() for win in wins]) if len(wins) > 1 else wins[0]
+      leading = jnp.where(wins, sign * rates[0], -jnp.inf)
+      wins = wins & (leading == lax.pmax(leading, call.params["axes"]))
+    return wins
 
   def follow(self, call: Call, decision: Any, point: list[Any], moved: list[Any]) -> list[Any]:
-    wins = [decision] if len(point) == 1 else [d.reshape(p.shape) for d, p in zip(decision, point)]
-    fixed = list(map(lax.stop_gradient, point))  # JAX has no derivative of `pmax`
-    return [
-      _shared(out, win, m - p, lambda x: lax.psum(x, call.params["axes"]))
-      for out, win, m, p in zip(call.bind(fixed), wins, moved, fixed)
-    ]
+    fixed = lax.stop_gradient(point[0])  # JAX has no derivative of `pmax`
+    (out,) = call.bind([fixed])
+    return [_shared(out, decision, moved[0] - fixed, lambda x: lax.psum(x, call.params["axes"]))]
 
 
 @winner("scatter-max", "scatter-min")
