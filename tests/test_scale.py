@@ -112,7 +112,9 @@ def outputs(count):
   ]
   found = [process.communicate(timeout=300) for process in running]
   assert all(process.returncode == 0 for process in running), found
-  own = [[line for line in out.splitlines() if not line.startswith("[Gloo]")] for out, _ in found]
+  # Gloo prints as well, from several threads, so that its lines may come in pieces.
+  labels = ("adam ", "newton ")
+  own = [[line for line in out.splitlines() if line.startswith(labels)] for out, _ in found]
   return [[line.split() for line in lines] for lines in own]
 
 
