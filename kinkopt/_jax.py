@@ -5,6 +5,7 @@ operands, and the derivative rules that users attach. These shapes move from rel
 whoever needs them asks here, in words that do not move.
 """
 
+import functools
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -12,7 +13,10 @@ from typing import Any, NamedTuple
 
 import jax
 import numpy as np
-from jax.extend.core import ClosedJaxpr, Literal, get_opaque_trace_state, jaxpr_as_fun
+
+# Not from `jax.extend.core`, which takes 30 ms to import: it loads Pallas.
+from jax._src import core, source_info_util, util
+from jax._src.core import Literal, get_opaque_trace_state, jaxpr_as_fun
 
 __all__ = [
   "OURS",
@@ -24,20 +28,32 @@ __all__ = [
   "VjpRule",
   "bind",
   "closed",
+  "compiler_options",
+  "context",
   "depends",
+  "entered",
   "evaluate",
   "expanded",
+  "has_narrow_floats",
   "has_programs",
   "is_file_of_library",
   "is_library",
   "is_traced",
   "jvp_rule",
+  "kept",
   "name",
+  "program",
+  "programs_in",
   "root_rule",
   "scan_lengths",
+  "shapes_backward",
   "trace",
   "vjp_rule",
 ]
+
+
+# From JAX 0.12 on, a program with constants is no class of its own.
+ClosedJaxpr = getattr(core, "ClosedJaxpr", core.Jaxpr)
 
 
 def is_traced() -> bool:
@@ -117,10 +133,40 @@ def depends(program: Any, moves: Sequence[bool]) -> bool:
   return any(not isinstance(atom, Literal) and atom in reached for atom in jaxpr.outvars)
 
 
+_PROGRAM = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
+
+
+def program(eqn: Any) -> Any:
+  """Gives the program that a call calls."""
+  return next(eqn.params[name] for name in _PROGRAM if name in eqn.params)
+
+
+class entered:  # noqa: N801, it is called
+  """Enters what an equation was traced in, as JAX's own interpreters do.
+
+  Its settings, such as the mesh and where it is computed, and the user's traceback, so that what is
+  made of it leads to the same line.
+  """
+
+  __slots__ = ("_context", "_source")
+
+  def __init__(self, eqn: Any):
+    stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+    self._source = source_info_util.user_context(eqn.source_info.traceback, name_stack=stack)
+    self._context = eqn.ctx.manager
+
+  def __enter__(self) -> None:
+    self._source.__enter__()
+    self._context.__enter__()
+
+  def __exit__(self, *error: Any) -> None:
+    self._context.__exit__(*error)
+    self._source.__exit__(*error)
+
+
 def has_programs(eqn: Any) -> bool:
   """Whether an equation holds programs, as calls, branches and loops do."""
-  held = [p if isinstance(p, tuple | list) else (p,) for p in eqn.params.values()]
-  return any(hasattr(x, "eqns") or hasattr(x, "jaxpr") for group in held for x in group)
+  return bool(programs_in(eqn))
 
 
 class JvpRule(NamedTuple):
@@ -184,6 +230,80 @@ def vjp_rule(eqn: Any) -> VjpRule:
     return trace(rule, *(s for t, s in zip(traced, shapes) if t))[0], is_zero
 
   return VjpRule(p["call_jaxpr"], p["num_consts"], forward, backward)
+
+
+def shapes_backward(
+  eqn: Any, forward: Any, origins: Sequence[int | None]
+) -> tuple[list[Any], list[Any]]:
+  """Gives what a `custom_vjp`'s backward rule takes: shapes of residuals, and of cotangents."""
+  given = iter(closed(forward)[0].outvars)
+  variables = [next(given) if origin is None else eqn.invars[origin] for origin in origins]
+  residuals = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for var in variables]
+  outs = [(atom.aval.shape, atom.aval.dtype) for atom in eqn.outvars]
+  is_float = [jax.dtypes.issubdtype(dtype, np.inexact) for _, dtype in outs]
+  cotangents = [
+    jax.ShapeDtypeStruct(shape, dtype if flag else jax.dtypes.float0)
+    for (shape, dtype), flag in zip(outs, is_float)
+  ]
+  return residuals, cotangents
+
+
+def context(eqn: Any) -> Any:
+  """Gives the settings that an equation was traced in, to compare."""
+  names = "compute_type", "threefry_partitionable", "cur_abstract_mesh"
+  metadata = getattr(eqn.ctx, "xla_metadata", None)
+  return (*(getattr(eqn.ctx, name, None) for name in names), str(metadata))
+
+
+def kept(most: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+  """Keeps what a function of hashable arguments gave, for each setting of JAX.
+
+  The most recent ones, until `jax.clear_caches()`.
+  """
+  return util.cache(max_size=most, trace_context_in_key=True)
+
+
+@functools.cache
+def compiler_options(is_light: bool) -> dict[str, bool | str]:
+  """Gives options of XLA for a program that is run a few times only: `is_light`.
+
+  Measured on the two oldest and newest JAX: level 0 of LLVM halves the compilation, and older
+  emitters of fused loops, which JAX 0.12 no longer has, halve the rest.
+  """
+  options: dict[str, bool | str] = {}
+  if is_light and jax.default_backend() == "cpu":
+    wished = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False}
+    for name, value in wished.items():
+      try:
+        jax.jit(lambda: None).lower().compile({name: value})
+      except jax.errors.JaxRuntimeError:
+        continue
+      options[name] = value
+  return options
+
+
+def programs_in(eqn: Any) -> list[Any]:
+  """Gives the programs that an equation holds: of a call, of branches, of loops."""
+  held = [p if isinstance(p, tuple | list) else (p,) for p in eqn.params.values()]
+  return [x for group in held for x in group if hasattr(x, "eqns") or hasattr(x, "jaxpr")]
+
+
+def has_narrow_floats(program: Any) -> bool:
+  """Whether anything in a program is floating point of less than 64 bits."""
+  jaxpr, _ = closed(program)
+
+  def is_narrow(var: Any) -> bool:
+    dtype = getattr(var.aval, "dtype", None)
+    if dtype is None or not jax.dtypes.issubdtype(dtype, np.inexact):
+      return False
+    return jax.numpy.finfo(dtype).bits < 64
+
+  if any(map(is_narrow, [*jaxpr.invars, *jaxpr.constvars])):
+    return True
+  return any(
+    any(map(is_narrow, eqn.outvars)) or any(map(has_narrow_floats, programs_in(eqn)))
+    for eqn in jaxpr.eqns
+  )
 
 
 def expanded(eqn: Any) -> Any:

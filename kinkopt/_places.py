@@ -8,6 +8,7 @@ given.
 import inspect
 import linecache
 import re
+from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 from kinkopt import _jax
@@ -36,6 +37,16 @@ def place(eqn: Any) -> Place | None:
   frames = [frame for frame in frames if not frame[0].startswith(_jax.OURS)]
   own = [frame for frame in frames if not _jax.is_file_of_library(frame[0])]
   return Place(*(own or frames)[0]) if frames else None
+
+
+def places(program: Any) -> Iterator[Place | None]:
+  """Gives the user's line of each equation of a program, those of the programs in it too."""
+  for eqn in _jax.closed(program)[0].eqns:
+    yield cut(eqn) if eqn.primitive.name == "stop_gradient" else place(eqn)
+    if eqn.primitive.name in _jax.RULES:
+      yield from (Place(f.file, f.line) for f in (function(eqn.params["call_jaxpr"]), rule(eqn)))
+    for inner in _jax.programs_in(eqn):
+      yield from places(inner)
 
 
 def cut(eqn: Any) -> Place | None:

@@ -14,13 +14,13 @@ import jax
 import jax.numpy as jnp
 
 from kinkopt import _jax, _places
-from kinkopt._typing import PyTree
-from kinkopt.gradcheck._directions import direction
-from kinkopt.gradcheck._probes import norm, product
+from kinkopt.gradcheck._directions import Seed, direction, fold
+from kinkopt.gradcheck._point import norm, product
 from kinkopt.kinks import freeze, sites
-from kinkopt.kinks._interpreter import Lanes, is_active, is_inexact, lane, replaying
-from kinkopt.kinks._program import write_program
-from kinkopt.kinks._replay import Replay
+from kinkopt.trace._interpreter import Lanes, is_active, is_inexact, lane, replaying
+from kinkopt.trace._policy import Policy
+from kinkopt.trace._program import Program
+from kinkopt.trace._replay import Replay
 
 _WAYS_ON_A_KINK = 12
 
@@ -88,30 +88,33 @@ class Blame:
 class _Judge(Replay):
   """Runs what is evaluated, and judges the user's rules on the way."""
 
-  def __init__(self, key: jax.Array, order: int, intended: Sequence[str], is_on_kink: bool):
-    super().__init__(float64=True, keeps_rules=False)
-    self.key, self.order, self.intended = key, order, tuple(intended)
-    self.is_on_kink = is_on_kink
+  blank = None
+
+  def __init__(
+    self, seed: Seed, order: int, intended: Sequence[str], is_on_kink: bool, is_x64: bool
+  ):
+    super().__init__(float64=True, policy=Policy(intended=tuple(intended)), is_x64=is_x64)
+    self.seed, self.order, self.is_on_kink = seed, order, is_on_kink
     self.rules: dict[Any, _Rule] = {}
 
-  def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
+  def run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
     if eqn.primitive.name in _jax.RULES and any(map(is_active, values)):
       program = eqn.params["call_jaxpr"]
-      if not _jax.is_library(program) and _places.function(program).name not in self.intended:
+      if not _jax.is_library(program) and _places.function(program).name not in self.policy.intended:
         # Of what JAX cannot differentiate but by its rule nothing is known.
         with contextlib.suppress(ValueError, NotImplementedError):
           self._judge(_places.function(program), eqn, values)
-    return super()._run_equation(eqn, values)
+    return super().run_equation(eqn, values)
 
   def _judge(self, owner: _places.Function, eqn: Any, values: list[Any]) -> None:
     moved = [i for i, v in enumerate(values) if is_active(v) and is_inexact(lane(v, 0))]
     point = [lane(values[i], 0) for i in moved]
     by_rule, bare = (self._run_with(eqn, values, moved, keeps) for keeps in (True, False))
-    keys = jax.random.split(self.key, len(moved) + 1)
+    seeds = [fold(self.seed, i) for i in range(len(moved) + 1)]
     outputs, pullback = jax.vjp(by_rule, point)
-    weights = [direction(jax.random.fold_in(keys[0], i), out) for i, out in enumerate(outputs)]
+    weights = [_like(fold(seeds[0], i), out) for i, out in enumerate(outputs)]
     (claims,) = pullback(weights)
-    ways = [direction(key, x) for key, x in zip(keys[1:], point)]
+    ways = [_like(seed, x) for seed, x in zip(seeds[1:], point)]
     rights = []
     for i in range(len(moved)):
       way = [v if i == j else jnp.zeros_like(v) for j, v in enumerate(ways)]
@@ -120,7 +123,7 @@ class _Judge(Replay):
       rights.append(sum(map(product, weights, rates), jnp.float64(0)))
     errors = [[_off(claim, product(claim, v), r) for claim, v, r in zip(claims, ways, rights)]]
     if self.is_on_kink:
-      rows = zip(range(len(moved)), claims, keys[1:])
+      rows = zip(range(len(moved)), claims, seeds[1:])
       errors = [[_beyond_sides(bare, point, i, weights, *row) for i, *row in rows]]
     if self.order == 2:
       seconds = [
@@ -140,14 +143,14 @@ class _Judge(Replay):
     self, eqn: Any, values: list[Any], moved: Sequence[int], keeps_rules: bool
   ) -> Callable[[list[Any]], list[Any]]:
     def evaluate(operands: list[Any]) -> list[Any]:
-      inner = Replay(True, self.through_stop_gradient, keeps_rules)
-      inner.is_x64, inner.intended = self.is_x64, self.intended
-      inner.keeps_library_rules = True  # on a kink theirs are right, and not what they evaluate
+      # On a kink the rules of libraries are right, and not what they evaluate.
+      policy = dataclasses.replace(self.policy, of_user=keeps_rules, of_libraries=True)
+      inner = Replay(True, policy, self.is_x64)
       entered = list(values)
       for i, operand in zip(moved, operands):
         entered[i] = Lanes((operand,))
       with replaying(float64=True):
-        results = inner._run_equation(eqn, entered)
+        results = inner.run_equation(eqn, entered)
       return [r for r in (lane(v, 0) for v in results) if is_inexact(r)]
 
     return evaluate
@@ -170,7 +173,7 @@ def _beyond_sides(
   number: int,
   weights: list[jax.Array],
   claims: jax.Array,
-  key: jax.Array,
+  seed: Seed,
 ) -> jax.Array:
   """Says how far a gradient is, on a kink, from what lies between the two sides.
 
@@ -178,9 +181,9 @@ def _beyond_sides(
   them, it depends on each what the conventions add up to, and any claim is let pass.
   """
 
-  def off(key: jax.Array) -> jax.Array:
+  def off(turn: jax.Array) -> jax.Array:
     way = [jnp.zeros_like(x) for x in point]
-    way[number] = direction(key, point[number])
+    way[number] = _like(fold(seed, turn[None]), point[number])
     ties = sum((s.moving_ties for s in sites(fun, point, toward=way)), jnp.int32(0))
     sides = []
     for sign in (1, -1):
@@ -193,33 +196,32 @@ def _beyond_sides(
     return jnp.where(ties > 1, 0.0, _off(claims, claim, nearest))
 
   # What is too much along one direction may lie between the sides along another.
-  return jnp.max(jax.lax.map(off, jax.random.split(key, _WAYS_ON_A_KINK)))
+  return jnp.max(jax.lax.map(off, jnp.arange(_WAYS_ON_A_KINK, dtype=jnp.uint32)))
+
+
+def _like(seed: Seed, x: jax.Array) -> jax.Array:
+  return direction(seed, x.shape, x.dtype)
 
 
 def find_blame(
-  fun: Callable[..., PyTree],
-  args: tuple[PyTree, ...],
-  argnums: Sequence[int],
-  key: jax.Array,
-  order: int = 1,
+  program: Program,
+  seed: Seed,
   intended: Sequence[str] = (),
+  order: int = 1,
   is_on_kink: bool = False,
 ) -> Blame:
   """Holds each of the user's custom rules against the function that it belongs to.
 
   Args:
-    fun: the function that they stand in.
-    args: the point.
-    argnums: the arguments that move.
-    key: decides directions and weights.
-    order: 2: whether the rule can be differentiated once more is asked as well.
+    program: the function that they stand in, at the point.
+    seed: decides directions and weights.
     intended: names of functions that are left alone.
+    order: 2: whether the rule can be differentiated once more is asked as well.
     is_on_kink: whether winners tie at the point: then a rule may be any convention between the two
       sides.
   """
-  judge = _Judge(key, order, intended, is_on_kink)
-  program = write_program("check_gradient", fun, args, argnums)
+  judge = _Judge(seed, order, intended, is_on_kink, program.is_x64)
   with replaying(float64=True):
-    program.run(judge, [args])
+    program.run(judge, [program.args])
   gaps = [gap.errors for gap in judge.records.values()]
   return Blame(gaps, tuple(judge.rules[site] for site in judge.records))

@@ -10,19 +10,27 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from kinkopt._checks import Interval, check_integer
 from kinkopt._coordinates import leaf_names
 from kinkopt._typing import PyTree
-from kinkopt.gradcheck._arguments import hide, is_inexact
+from kinkopt.gradcheck._arguments import hide, is_inexact, of_shown
+from kinkopt.gradcheck._directions import seed_of
 from kinkopt.gradcheck._judge import WRONG
-from kinkopt.gradcheck._question import Question
+from kinkopt.gradcheck._point import Layout
 from kinkopt.gradcheck._report import GradientReport
-from kinkopt.gradcheck._run import Run
+from kinkopt.gradcheck._residuals import (
+  check_scalar,
+  check_something,
+  leaves_of_gradient,
+  write_gradient,
+)
+from kinkopt.gradcheck._run import Run, slack_of
 from kinkopt.gradcheck._sources import sources_of
+from kinkopt.gradcheck._stages import Question, Stages
 from kinkopt.kinks import SiteStatus
-from kinkopt.kinks._program import positions
+from kinkopt.trace._policy import Policy
+from kinkopt.trace._program import positions, write_program
 
 _MODES = {"rev": (False,), "fwd": (True,), "both": (False, True)}
 
@@ -123,39 +131,47 @@ def check_gradient(
   check_integer("check_gradient", "sweep", sweep, Interval(0, 2**31), "It counts coordinates.")
   check_integer("check_gradient", "batch_size", batch_size, Interval(1, 2**31), "It counts pairs.")
   _check_mode(mode, order, gradient is not None)
-  key = jax.random.key(0) if key is None else key
   numbers = positions("check_gradient", argnums, len(args))
   hidden = (hide(arg, moves=n in numbers) for n, arg in enumerate(args))
   # Once they are arrays, 64 bits can be turned on around them.
   point = jax.tree.map(jnp.asarray, tuple(hidden))
-  question = Question(
-    fun,
-    numbers,
-    isinstance(argnums, int),
-    gradient if callable(gradient) else None,
-    gradient is not None,
-    has_aux,
-    order=order,
-    through_stop_gradient=through_stop_gradient,
-    intended=tuple(map(_name, intended)),
-    batch_size=batch_size,
-    is_x64=jax.config.read("jax_enable_x64"),
+  layout = Layout.of(point, numbers)
+  check_something("check_gradient", layout)
+  evaluated = of_shown(fun)
+  value = (lambda *args: evaluated(*args)[0]) if has_aux else evaluated
+  program = write_program("check_gradient", value, point, numbers)
+  written = given = None
+  is_single = isinstance(argnums, int)
+  if gradient is not None:
+    check_scalar("check_gradient", program)
+    if callable(gradient):
+      alone = (lambda *args: gradient(*args)[0]) if has_aux else gradient
+      written = write_gradient(alone, point, numbers)
+    else:
+      found = hide(gradient[0] if has_aux else gradient)
+      given = leaves_of_gradient("check_gradient", found, point, layout, is_single)
+  policy = Policy(
+    intended=tuple(map(_name, intended)), through_stop_gradient=through_stop_gradient
   )
-  run = Run(question, point, gradient, key, progress)
-  leaves = run.judge(_MODES[mode], probes, sweep, locate)
+  question = Question(policy, is_single, gradient is not None, order, batch_size)
+  seed = seed_of(key)
+  stages = Stages(question, program, written, layout, seed)
+  run = Run(stages, given, slack_of(gradient), probes, progress)
+  leaves = run.judge(_MODES[mode], sweep, locate)
   is_wrong = any(leaf.verdict in WRONG for leaf in leaves)
   is_blamed = is_wrong and locate and gradient is None and not run.watch.is_stopped
   blame = run.blame() if is_blamed else ()
   origins = [place for inspection in run.inspections for place in inspection.origins]
+  first = run.inspections[0]
   return GradientReport(
     leaves,
     _skipped(args, numbers),
     tuple(finding.sentence for finding in blame),
     tuple(map(_told, run.tied)),
-    run.inspections[0].claim.cuts,
-    run.inspections[0].claim.opaque,
+    first.cuts,
+    first.opaque,
     run.approximations(),
-    tuple(np.asarray(jax.random.key_data(key)).ravel().tolist()),
+    tuple(seed.tolist()),
     sum(inspection.evaluations for inspection in run.inspections),
     through_stop_gradient,
     sources_of(blame, origins, run.tied),

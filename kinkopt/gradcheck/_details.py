@@ -40,9 +40,9 @@ class Details:
     slack: float,
   ):
     self.inspection, self.seen, self.swept, self.slack = inspection, seen, swept, slack
-    self.claim = inspection.claim
+    self.claim, self.layout = inspection.claim, inspection.layout
     # What is shown is the derivative of the user's scalar itself.
-    self.weight = float(self.claim.weight)
+    self.weight = inspection.stages.weight
     leaves = jax.tree.leaves(inspection.args)
     self.lengths = {n for leaf in leaves for n in np.shape(leaf)}
     self.maps: dict[int, ErrorMap | None] = {}  # of leaves that can be compared as a whole
@@ -68,7 +68,7 @@ class Details:
     """Takes the ladder along the direction, or of the coordinate, that shows the most."""
     seen, swept = self.seen[number], self.swept[number]
     if seen.is_beyond(self.slack).any():
-      stretch = self.inspection.whole(number, int(np.argmax(np.nan_to_num(seen.gap))))
+      stretch = self.inspection.whole(number, int(np.argmax(seen.gap * seen.is_beyond(self.slack))))
     elif swept is not None:
       worst = int(np.argmax(wrong_coordinates(swept, self.slack) * np.nan_to_num(swept.gap)))
       stretch = Stretch(number, 0, worst, worst + 1, True)
@@ -88,7 +88,7 @@ class Details:
       return ""
     claim = np.asarray(self.claim.leaves[number])
     self.maps[number] = error_map(claim, other)
-    name = self.claim.names[number]
+    name = self.layout.names[number]
     return describe(claim / self.weight, other / self.weight, name, self.lengths)
 
   def _by_sweep(self, number: int) -> str:
@@ -96,7 +96,7 @@ class Details:
     swept = self.swept[number]
     if swept is None or self.claim.leaves is None:
       return ""
-    name, shape = self.claim.names[number], self.claim.shapes[number]
+    name, shape = self.layout.names[number], self.layout.shapes[number]
     wrong = np.flatnonzero(wrong_coordinates(swept, self.slack)).tolist()
     if wrong:
       self.maps[number] = error_map(swept.claim.reshape(shape), swept.estimate.reshape(shape))
@@ -114,7 +114,7 @@ class Details:
     if seen.claim.size < 2:
       return ""
     tolerance = TOLERANCE
-    if self.claim.opaque:
+    if self.inspection.opaque:
       tolerance = max(tolerance, 4 * float(np.nanmax(seen.error)) / seen.scale)
     return describe_factor(seen.claim, seen.estimate, self.lengths, tolerance)
 
@@ -128,16 +128,16 @@ class Details:
     slopes = inspection.climb([Stretch(number, 0, i, i + 1, True) for i in found])
     unit = slopes.length * self.weight
     claims, rights = slopes.claim / unit, slopes.estimate / unit
-    name, shape = self.claim.names[number], self.claim.shapes[number]
+    name, shape = self.layout.names[number], self.layout.shapes[number]
     return name_coordinates(name, shape, found, claims, rights)
 
   @functools.cached_property
   def _other_gradients(self) -> list[jax.Array] | None:
-    return self.inspection.stages.other_gradient(self.inspection.args, self.inspection.key)
+    return self.inspection.stages.other_gradient(self.inspection.args)
 
   @functools.cached_property
   def _why(self) -> str:
-    origins = self.inspection.stages.origins(self.inspection.args, self.inspection.key)
+    origins = self.inspection.stages.origins(self.inspection.args)
     self.inspection.origins = [maker.place for maker in filter(None, origins.first())][:1]
     return origins.sentence()
 
@@ -145,7 +145,7 @@ class Details:
     why = f": {self._why}" if self._why else ""
     if self.claim.leaves is None:
       return f"is not finite{why}"
-    gradient, name = np.asarray(self.claim.leaves[number]), self.claim.names[number]
+    gradient, name = np.asarray(self.claim.leaves[number]), self.layout.names[number]
     where = np.argwhere(~np.isfinite(gradient))
     if not len(where):
       return f"decides nothing, since {self._why}" if self._why else "decides nothing"

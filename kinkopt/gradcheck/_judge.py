@@ -60,8 +60,8 @@ class Evidence:
     return bool((self.gap <= slack * self.scale).all())
 
   def is_beyond(self, slack: float) -> np.ndarray:
-    """Says of each direction whether claim and estimate differ by more than they may."""
-    return self.gap > np.nan_to_num(self.error) + slack * self.scale
+    """Says of each direction whether claim and estimate are known to differ by more than they may."""
+    return self.gap > np.where(np.isfinite(self.error), self.error, np.inf) + slack * self.scale
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,9 +96,9 @@ def judge(
   relative = float(seen.gap.max() / scale) if np.isfinite(seen.gap).all() else np.nan
   if seen.agrees(slack):
     return Judgement(Verdict.HAPPY, relative, slack)
-  if not np.isfinite(seen.error).all():
-    return Judgement(Verdict.UNDECIDED)
   is_seen = seen.is_beyond(slack)
+  if not is_seen.any() and not np.isfinite(seen.error).all():
+    return Judgement(Verdict.UNDECIDED)
   if is_seen.any():
     # A direction along which the gradient nearly cancels would make much of little.
     sizes = np.maximum(seen.sizes, _CANCELLED * scale)

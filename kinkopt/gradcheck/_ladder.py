@@ -3,13 +3,10 @@
 Differences at h, h/4, h/16, ... are extrapolated to h = 0 in Richardson's tableau. An entry is
 believed as far as it agrees with the two entries that it was made of, and no further than rounding
 allows; the most believable entry is the answer. Where nothing is finite the bound is NaN: "I no
-longer know".
+longer know". The arrays are NumPy's or JAX's, all of one kind.
 """
 
 from typing import Any, NamedTuple
-
-import jax
-import jax.numpy as jnp
 
 from kinkopt._numerics import machine_eps
 
@@ -23,8 +20,8 @@ RATIO = 4
 class Estimate(NamedTuple):
   """A numerical derivative and a bound on its error, of any one shape; NaN: not known."""
 
-  value: jax.Array
-  error: jax.Array
+  value: Any
+  error: Any
 
 
 def rounding_of(size: Any) -> Any:
@@ -33,7 +30,7 @@ def rounding_of(size: Any) -> Any:
 
 
 def extrapolate(
-  right: jax.Array, left: jax.Array, steps: jax.Array, noise: jax.Array | None = None
+  right: Any, left: Any, steps: Any, noise: Any = None
 ) -> Estimate:
   """Gives the derivative at 0 of a smooth function from its values at steps to both sides.
 
@@ -46,7 +43,8 @@ def extrapolate(
   References:
     Richardson (1911); Ridders (1982), "Accurate computation of F'(x) and F'(x)F''(x)".
   """
-  scale = jnp.maximum(jnp.abs(right), jnp.abs(left))
+  xp = right.__array_namespace__()
+  scale = xp.maximum(xp.abs(right), xp.abs(left))
   noise = rounding_of(scale) if noise is None else noise
   row, rounding = (right - left) / (2 * steps), noise / steps
   entries, doubts = [], []
@@ -54,15 +52,15 @@ def extrapolate(
     # The error of a centered difference has even powers of the step only.
     weight = RATIO ** (2 * power)
     finer = (weight * row[1:] - row[:-1]) / (weight - 1)
-    doubt = jnp.maximum(jnp.abs(finer - row[1:]), jnp.abs(finer - row[:-1]))
+    doubt = xp.maximum(xp.abs(finer - row[1:]), xp.abs(finer - row[:-1]))
     entries.append(finer)
     doubts.append(doubt + rounding[power:])
     row = finer
-  return _most_believable(jnp.concatenate(entries), jnp.concatenate(doubts))
+  return _most_believable(xp.concatenate(entries), xp.concatenate(doubts))
 
 
 def extrapolate_from_one_side(
-  values: jax.Array, center: jax.Array, steps: jax.Array, noise: jax.Array | None = None
+  values: Any, center: Any, steps: Any, noise: Any = None
 ) -> Estimate:
   """Gives the one-sided derivative at 0, at the edge of where a function is finite.
 
@@ -78,28 +76,30 @@ def extrapolate_from_one_side(
   References:
     Aitken (1926); Brezinski and Redivo-Zaglia (1991), "Extrapolation Methods", section 2.3.
   """
-  scale = jnp.maximum(jnp.abs(values), jnp.abs(center))
+  xp = values.__array_namespace__()
+  scale = xp.maximum(xp.abs(values), xp.abs(center))
   noise = rounding_of(scale) if noise is None else noise
-  row, rounding = (values - center) / steps, noise / jnp.abs(steps)
+  row, rounding = (values - center) / steps, noise / xp.abs(steps)
   entries, doubts = [], []
   for _ in range((row.shape[0] - 1) // 2):
     before, after = row[1:-1] - row[:-2], row[2:] - row[1:-1]
     bend = after - before
     is_done = bend == 0
-    share = jnp.where(is_done, 0, after / jnp.where(is_done, 1, bend))
+    share = xp.where(is_done, 0, after / xp.where(is_done, 1, bend))
     finer = row[2:] - share * after
     # An entry shares its rounding with the three that it was made of.
-    rounding = (1 + 2 * jnp.abs(share)) ** 2 * rounding[2:]
+    rounding = (1 + 2 * xp.abs(share)) ** 2 * rounding[2:]
     entries.append(finer[1:])
-    doubts.append(2 * jnp.abs(jnp.diff(finer, axis=0)) + rounding[1:])
+    doubts.append(2 * xp.abs(xp.diff(finer, axis=0)) + rounding[1:])
     row = finer
-  return _most_believable(jnp.concatenate(entries), jnp.concatenate(doubts))
+  return _most_believable(xp.concatenate(entries), xp.concatenate(doubts))
 
 
-def _most_believable(entries: jax.Array, doubts: jax.Array) -> Estimate:
-  is_known = jnp.isfinite(entries) & jnp.isfinite(doubts)
+def _most_believable(entries: Any, doubts: Any) -> Estimate:
+  xp = entries.__array_namespace__()
+  is_known = xp.isfinite(entries) & xp.isfinite(doubts)
   # Not argmin, which JAX does not lower for float64 in a program without 64 bits.
-  error = jnp.min(jnp.where(is_known, doubts, jnp.inf), axis=0)
-  value = jnp.max(jnp.where(is_known & (doubts == error), entries, -jnp.inf), axis=0)
+  error = xp.min(xp.where(is_known, doubts, xp.inf), axis=0)
+  value = xp.max(xp.where(is_known & (doubts == error), entries, -xp.inf), axis=0)
   is_lost = ~is_known.any(axis=0)
-  return Estimate(jnp.where(is_lost, jnp.nan, value), jnp.where(is_lost, jnp.nan, error))
+  return Estimate(xp.where(is_lost, xp.nan, value), xp.where(is_lost, xp.nan, error))

@@ -5,7 +5,6 @@ of the user's code, so that what is found is a place to go to.
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import jax
@@ -13,11 +12,11 @@ import jax.numpy as jnp
 
 from kinkopt import _jax
 from kinkopt._places import Place, told
-from kinkopt._typing import PyTree
 from kinkopt.gradcheck._arguments import is_inexact
-from kinkopt.kinks._interpreter import is_active, lane, replaying
-from kinkopt.kinks._program import write_program
-from kinkopt.kinks._replay import Replay
+from kinkopt.trace._interpreter import is_active, lane, replaying
+from kinkopt.trace._policy import Policy
+from kinkopt.trace._program import Program
+from kinkopt.trace._replay import Replay
 
 
 @jax.tree_util.register_dataclass
@@ -40,11 +39,13 @@ class _Made:
 class _Watch(Replay):
   """Runs a program by its own rules' functions, and notes where finite numbers end."""
 
-  def __init__(self) -> None:
-    super().__init__(float64=True, keeps_rules=False)
+  blank = None
 
-  def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
-    results = super()._run_equation(eqn, values)
+  def __init__(self, is_x64: bool):
+    super().__init__(float64=True, policy=Policy(), is_x64=is_x64)
+
+  def run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
+    results = super().run_equation(eqn, values)
     if any(map(is_active, values)) and not _jax.has_programs(eqn):
       operands, found = ([lane(v, 0) for v in row] for row in (values, results))
       were_finite = jnp.all(jnp.stack([_is_finite(x) for x in operands if is_inexact(x)]))
@@ -112,26 +113,13 @@ def _told(maker: Maker) -> str:
   return f"`{maker.name}`" + (f" ({told(*maker.place)})" if maker.place.file else "")
 
 
-def find_origins(
-  fun: Callable[..., PyTree],
-  gradient: Callable[..., PyTree],
-  args: tuple[PyTree, ...],
-  argnums: Sequence[int],
-) -> Origins:
-  """Counts where a function and its gradient lose finite numbers.
-
-  Args:
-    fun: the function.
-    gradient: its gradient, of the same arguments.
-    args: the point.
-    argnums: the arguments that move.
-  """
+def find_origins(program: Program, gradient: Program) -> Origins:
+  """Counts where a function and its gradient lose finite numbers, at the arguments of both."""
   counts, places, values = [], [], []
-  for function in (fun, gradient):
-    watch = _Watch()
-    program = write_program("check_gradient", function, args, argnums)
+  for code in (program, gradient):
+    watch = _Watch(code.is_x64)
     with replaying(float64=True):
-      values.append(program.run(watch, [args]))
+      values.append(code.run(watch, [code.args]))
     counts.append([made.count for made in watch.records.values()])
     places.append(tuple(Maker(s.primitive, Place(s.file, s.line)) for s in watch.records))
   outputs = [leaf for leaf in jax.tree.leaves(values[0]) if is_inexact(leaf)]

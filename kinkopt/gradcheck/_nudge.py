@@ -8,11 +8,12 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kinkopt._numerics import machine_eps
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._arguments import is_inexact
-from kinkopt.gradcheck._directions import direction
+from kinkopt.gradcheck._directions import Seed, direction, fold
 from kinkopt.kinks import SiteStatus
 
 # In units of a leaf's root mean square.
@@ -25,26 +26,27 @@ def tied(found: Sequence[SiteStatus]) -> tuple[SiteStatus, ...]:
 
 
 def beside_kinks(
-  args: tuple[PyTree, ...], argnums: Sequence[int], key: jax.Array
+  args: tuple[PyTree, ...], argnums: Sequence[int], seed: Seed
 ) -> Iterator[tuple[PyTree, ...]]:
   """Gives points beside a point: to all sides at random, all upwards, all downwards.
 
   A function may be finite on one side of its kink only.
   """
-  for turn in (lambda way: way, jnp.abs, lambda way: -jnp.abs(way)):
+  for turn in (lambda way: way, np.abs, lambda way: -np.abs(way)):
     moved = list(args)
     for place, n in enumerate(argnums):
       leaves, tree = jax.tree.flatten(args[n])
-      keys = jax.random.split(jax.random.fold_in(key, 2 + place), max(len(leaves), 1))
-      moved[n] = tree.unflatten([_nudged(k, leaf, turn) for k, leaf in zip(keys, leaves)])
+      own = fold(seed, 2 + place)
+      moved[n] = tree.unflatten([_nudged(fold(own, i), x, turn) for i, x in enumerate(leaves)])
     yield tuple(moved)
 
 
-def _nudged(key: jax.Array, leaf: Any, turn: Callable[[jax.Array], jax.Array]) -> Any:
+def _nudged(seed: Seed, leaf: Any, turn: Callable[[np.ndarray], np.ndarray]) -> Any:
   if not is_inexact(leaf):
     return leaf
-  leaf = jnp.asarray(leaf)
-  wide = leaf.astype(jnp.promote_types(leaf.dtype, jnp.float32))
-  size = jnp.sqrt(jnp.mean(jnp.square(jnp.abs(wide)))) if leaf.size else 1.0
-  step = jnp.where(size > 0, size, 1.0) * max(_NUDGE, 4 * machine_eps(leaf.dtype))
-  return (wide + step * turn(direction(key, wide))).astype(leaf.dtype)
+  wide = np.asarray(leaf).astype(jnp.promote_types(leaf.dtype, jnp.float32))
+  size = np.sqrt(np.mean(np.square(np.abs(wide)))) if leaf.size else 1.0
+  step = (size if size > 0 else 1.0) * max(_NUDGE, 4 * machine_eps(leaf.dtype))
+  moved = wide + step * turn(direction(seed, wide.shape, wide.dtype))
+  with jax.enable_x64(True):  # else NumPy's float64 would become float32
+    return jax.device_put(moved.astype(leaf.dtype), leaf.sharding if leaf.committed else None)

@@ -14,10 +14,12 @@ import numpy as np
 from kinkopt._checks import Interval, check_integer, check_same_tree
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._arguments import hide, of_shown, show, without_hidden
+from kinkopt.gradcheck._directions import direction, fold, leaf_seeds, seed_of
 from kinkopt.gradcheck._ladder import RATIO, extrapolate, rounding_of
-from kinkopt.gradcheck._probes import Point, Probe, norm, wide
-from kinkopt.kinks import in_float64
-from kinkopt.kinks._program import positions
+from kinkopt.gradcheck._point import Layout, Point, named, norm, product, weights_of, wide
+from kinkopt.trace._policy import CLAIMED, Policy
+from kinkopt.trace._program import Program, positions, write_program
+from kinkopt.trace._replay import replay
 
 # The first step, in units of a leaf's root mean square, which n coordinates divide by n^(1/4).
 _LARGEST = 2.0**-6
@@ -97,30 +99,39 @@ def residuals(
     CS231n notes, "Gradient checks"; Richardson (1911).
   """
   check_integer("residuals", "probes", probes, Interval(1, 2**31), "It counts random directions.")
-  fun, numbers = of_shown(fun), positions("residuals", argnums, len(args))
+  numbers = positions("residuals", argnums, len(args))
   args = tuple(hide(arg, moves=n in numbers) for n, arg in enumerate(args))
-  is_handed = gradient is not None
-  point = Point(fun, args, numbers, key, through_stop_gradient, is_scalar=is_handed)
-  check_something("residuals", point)
+  program = write_program("residuals", of_shown(fun), args, numbers)
+  layout = Layout.of(args, numbers)
+  check_something("residuals", layout)
+  seed, is_handed = seed_of(key), gradient is not None
+  policy = Policy(through_stop_gradient=through_stop_gradient)
+  with jax.enable_x64(True):
+    weights = weights_of(seed, program.result, is_handed)
+  point = Point(program, program, layout, weights, policy)
   if is_handed:
-    claim = handed("residuals", point, gradient, isinstance(argnums, int))
+    check_scalar("residuals", program)
+    is_single = isinstance(argnums, int)
+    claim = handed("residuals", write_gradient(gradient, args, numbers), layout, is_single)
   else:
-    claim = point.gradient()
+    claim = point.gradient()[1]
+  seeds = leaf_seeds(fold(seed, 0), named(args, numbers))
+  seeds = [seeds[place] for place in layout.places]
   rows = [(number, draw) for number in range(len(claim)) for draw in range(probes)]
-  rate, estimate, error = (column.reshape(-1, probes) for column in _climb(point, claim, rows))
+  rate, estimate, error = (c.reshape(-1, probes) for c in _climb(point, claim, seeds, rows))
   with jax.enable_x64(True):
     return Residuals(rate, estimate, error, jnp.stack(list(map(norm, claim))))
 
 
-def check_something(caller: str, point: Point) -> None:
+def check_something(caller: str, layout: Layout) -> None:
   """Demands that there is a leaf to check.
 
   Raises:
     TypeError: if none is floating point.
   """
-  if not point.places:
+  if not layout.places:
     raise TypeError(
-      f"`{caller}` found nothing to check: no leaf of the arguments {point.argnums} is floating "
+      f"`{caller}` found nothing to check: no leaf of the arguments {layout.argnums} is floating "
       "point, so none has a gradient. Name another argument by `argnums`."
     )
 
@@ -131,31 +142,47 @@ def steps_of(size: int, count: int = 6) -> np.ndarray:
 
 
 def _climb(
-  point: Point, claim: list[jax.Array], rows: Sequence[tuple[int, int]]
+  point: Point, claim: list[jax.Array], seeds: Sequence[Any], rows: Sequence[tuple[int, int]]
 ) -> tuple[jax.Array, jax.Array, jax.Array]:
   """Gives the claim, the estimate and the bound along each direction, from a ladder of steps."""
   with jax.enable_x64(True):
-    leaf, draw = jnp.asarray(np.array(rows, np.int32).T)
-    sizes = [point.leaves[number].size for number, _ in rows]
-    low, high = jnp.zeros_like(leaf), jnp.asarray(np.array(sizes, np.int32))
-    probes = Probe(leaf, draw, low, high, jnp.zeros(leaf.shape, bool))
-    steps = jnp.asarray(np.stack(list(map(steps_of, sizes))))
-    rise = jax.lax.map(lambda row: point.look(claim, *row), (probes, steps))
-    noise = rounding_of(rise.size)
-    estimate, error = jax.vmap(extrapolate)(rise.right, rise.left, rise.steps, noise)
-  return rise.claim, estimate, error
+    leaves, sizes = point.leaves, point.layout.sizes
+    units = jnp.stack(list(map(unit_of, leaves)))
+    table = np.array(rows, np.int32)
+    steps = units[table[:, 0]][:, None] * np.stack([steps_of(sizes[number]) for number, _ in rows])
+
+    def look(row: tuple[jax.Array, jax.Array, jax.Array]) -> tuple[jax.Array, ...]:
+      number, draw, steps = row
+      draw = draw.astype(jnp.uint32)[None]
+
+      def drawn(leaf: jax.Array, seed: Any) -> jax.Array:
+        return direction(fold(jnp.asarray(seed), draw), leaf.shape, leaf.dtype)
+
+      way = [
+        jax.lax.cond(number == n, drawn, lambda leaf, _: jnp.zeros_like(leaf), leaf, seed)
+        for n, (leaf, seed) in enumerate(zip(leaves, seeds))
+      ]
+
+      def evaluate(step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return point.frozen([leaf + step * v for leaf, v in zip(leaves, way)])[:2]
+
+      values, size = jax.lax.map(evaluate, jnp.concatenate([steps, -steps]))
+      (right, left), size = values.reshape(2, -1), size.reshape(2, -1).max(0)
+      # What does not move counts for nothing, though its gradient be NaN.
+      pairs = [(jnp.where(v == 0, 0, g), v) for g, v in zip(claim, way)]
+      rate = sum((product(g, v) for g, v in pairs), jnp.float64(0))
+      return rate, *extrapolate(right, left, steps, rounding_of(size))
+
+    return jax.lax.map(look, (jnp.asarray(table[:, 0]), jnp.asarray(table[:, 1]), steps))
 
 
-def handed(
-  caller: str, point: Point, gradient: Callable[..., PyTree], is_single: bool
-) -> list[jax.Array]:
-  """Replays a gradient that was handed in; gives it leaf by leaf, in float64.
+def check_scalar(caller: str, program: Program) -> None:
+  """Demands a function of one real scalar.
 
   Raises:
-    TypeError: if the function is not of one real scalar.
-    ValueError: if the gradient's tree is not that of the arguments.
+    TypeError: if it is not.
   """
-  outputs = jax.tree.leaves(point.frozen.program.result)
+  outputs = jax.tree.leaves(program.result)
   if len(outputs) != 1 or outputs[0].shape or not jnp.issubdtype(outputs[0].dtype, jnp.floating):
     found = ", ".join(f"{out.dtype}[{','.join(map(str, out.shape))}]" for out in outputs)
     raise TypeError(
@@ -163,19 +190,52 @@ def handed(
       f"{found or 'none'}. A gradient belongs to one number: sum the outputs, or leave `gradient` "
       "out to check JAX's own derivative of all of them."
     )
+
+
+def write_gradient(
+  gradient: Callable[..., PyTree], args: tuple[PyTree, ...], argnums: Sequence[int]
+) -> Program:
+  """Traces a gradient that was handed in, a function of arguments some leaves of which are hidden."""
   traced = lambda *args: hide(gradient(*show(args)))  # noqa: E731
-  moving: Any = [point.args[argnum] for argnum in point.argnums]
-  like = without_hidden(moving, moving)
-  replay = in_float64(traced, like=point.args, argnums=point.argnums)
+  return write_program("check_gradient", traced, args, argnums)
+
+
+def handed(caller: str, program: Program, layout: Layout, is_single: bool) -> list[jax.Array]:
+  """Replays a gradient that was handed in; gives it leaf by leaf, in float64.
+
+  Raises:
+    ValueError: if the gradient's tree is not that of the arguments.
+  """
   with jax.enable_x64(True):
-    replayed = replay(*point.args)
-    replayed = without_hidden([replayed] if is_single else list(replayed), moving)
-    check_same_tree(
-      caller,
-      "gradient",
-      replayed[0] if is_single else replayed,
-      "moved argument" if is_single else "tuple of moved arguments",
-      like[0] if is_single else like,
-    )
-    leaves = jax.tree.leaves(replayed)
-    return [wide(leaves[place]) for place in point.places]
+    replayed = replay(program, CLAIMED, program.args)
+    return list(map(wide, leaves_of_gradient(caller, replayed, program.args, layout, is_single)))
+
+
+def leaves_of_gradient(
+  caller: str, gradient: PyTree, args: tuple[PyTree, ...], layout: Layout, is_single: bool
+) -> list[Any]:
+  """Picks the leaves that are checked of a gradient that was handed in.
+
+  Raises:
+    ValueError: if its tree is not that of the arguments.
+  """
+  moving: Any = [args[argnum] for argnum in layout.argnums]
+  like = without_hidden(moving, moving)
+  found = without_hidden([gradient] if is_single else list(gradient), moving)
+  check_same_tree(
+    caller,
+    "gradient",
+    found[0] if is_single else found,
+    "moved argument" if is_single else "tuple of moved arguments",
+    like[0] if is_single else like,
+  )
+  leaves = jax.tree.leaves(found)
+  return [leaves[place] for place in layout.places]
+
+
+def unit_of(leaf: Any) -> Any:
+  """Gives the length to measure steps in: the root mean square of what is not 0, or else 1."""
+  xp = leaf.__array_namespace__()
+  squares, count = xp.sum(xp.abs(leaf) ** 2), xp.sum(leaf != 0)
+  is_usable = (squares > 0) & xp.isfinite(squares)
+  return xp.where(is_usable, xp.sqrt(squares / xp.maximum(count, 1)), 1.0)

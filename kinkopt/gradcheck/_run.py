@@ -2,19 +2,19 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from kinkopt._checks import dtype_of
 from kinkopt._numerics import machine_eps, real_dtype
 from kinkopt._typing import PyTree
-from kinkopt.gradcheck._arguments import hide, is_inexact
+from kinkopt.gradcheck._arguments import is_inexact
 from kinkopt.gradcheck._blame import Finding
 from kinkopt.gradcheck._describe import describe
 from kinkopt.gradcheck._details import Details
-from kinkopt.gradcheck._inspection import Inspection
+from kinkopt.gradcheck._inspection import Inspection, Watch, losses_of
 from kinkopt.gradcheck._judge import (
   COARSE,
   SLACK,
@@ -26,10 +26,10 @@ from kinkopt.gradcheck._judge import (
   judge_swept,
 )
 from kinkopt.gradcheck._nudge import beside_kinks, tied
-from kinkopt.gradcheck._question import Question, Watch
 from kinkopt.gradcheck._report import LeafReport
-from kinkopt.gradcheck._stages import stages_of
+from kinkopt.gradcheck._stages import Stages
 from kinkopt.gradcheck._verdict import Verdict, verdict
+from kinkopt.kinks import SiteStatus
 
 # An array's own rounding, after a program's sums, in units of its machine_eps.
 _ROUNDINGS = 64
@@ -47,62 +47,67 @@ class Run:
 
   def __init__(
     self,
-    question: Question,
-    point: tuple[PyTree, ...],
-    gradient: Callable[..., PyTree] | PyTree | None,
-    key: jax.Array,
+    stages: Stages,
+    given: Sequence[Any] | None,
+    slack: float,
+    probes: int,
     progress: Callable[[int, int], None] | None,
   ):
-    self.question, self.key, self.watch = question, key, Watch(progress)
-    self.given = None if callable(gradient) else jax.tree.map(jnp.asarray, hide(gradient))
-    self.slack = _slack(gradient)
-    self.point = point
-    self.tied = tied(stages_of(question).survey(point))
-    on_all_sides = beside_kinks(point, question.argnums, key)
-    self.points = on_all_sides if self.tied else iter([point])
+    self.stages, self.given, self.slack, self.probes = stages, given, slack, probes
+    self.watch = Watch(progress)
+    self.point = stages.program.args
+    self.tied: tuple[SiteStatus, ...] = ()
     self.inspections: list[Inspection] = []
     self.blame_on_kink: tuple[Finding, ...] = ()
 
-  def judge(
-    self, modes: Sequence[bool], probes: int, sweep: int, locate: bool
-  ) -> tuple[LeafReport, ...]:
+  def judge(self, modes: Sequence[bool], sweep: int, locate: bool) -> tuple[LeafReport, ...]:
     """Judges each leaf in each mode, reverse or forward."""
     leaves: list[LeafReport] = []
     for is_forward in modes:
       inspection = self._inspect(is_forward)
       self.inspections.append(inspection)
-      self.points = iter([inspection.args])
-      leaves += _judged(inspection, probes, sweep, self.slack, locate)
+      leaves += self._judged(inspection, sweep, locate)
     return tuple(self._on_the_kink(leaves))
 
+  def _at(self, args: tuple[PyTree, ...], is_forward: bool) -> Inspection:
+    return Inspection(self.stages, args, self.given, self.watch, is_forward)
+
   def _inspect(self, is_forward: bool) -> Inspection:
-    """Takes the first of the points that the function is finite at, or else the last."""
-    stages = stages_of(dataclasses.replace(self.question, is_forward=is_forward))
-    tried = (Inspection(stages, p, self.given, self.key, self.watch) for p in self.points)
-    for inspection in tried:
+    """Inspects the point, or, if that is on a kink, the first beside it that is finite."""
+    if self.inspections:
+      return self._at(self.inspections[0].args, is_forward)
+    inspection = self._at(self.point, is_forward)
+    inspection.look_first(self.probes, self.slack)
+    if inspection.ties or self.stages.question.policy.intended:
+      self.tied = tied(self.stages.survey(self.point))
+    if not self.tied:
+      return inspection
+    seen = inspection.evaluations
+    for args in beside_kinks(self.point, self.stages.layout.argnums, self.stages.seed):
+      inspection = self._at(args, is_forward)
       if np.isfinite(inspection.claim.value):
         break
+    inspection.evaluations = inspection.planned = seen
+    inspection.look_first(self.probes, self.slack)
     return inspection
 
   def _on_the_kink(self, leaves: list[LeafReport]) -> list[LeafReport]:
     """Judges, on a kink, the rules that are no convention there."""
-    claim = self.inspections[0].claim
-    if not self.tied or not claim.rules or claim.leaves is None or self.question.is_handed:
+    first, stages = self.inspections[0], self.stages
+    if not self.tied or not first.rules or first.is_forward or stages.question.is_scalar:
       return leaves
-    stages = stages_of(self.question)
-    self.blame_on_kink = stages.blame_on_kink(self.point, self.key).findings(_UNBLAMED)
-    right = stages.other_gradient(self.point, self.key) if self.blame_on_kink else None
+    self.blame_on_kink = stages.blame_on_kink(self.point).findings(_UNBLAMED)
+    right = stages.other_gradient(self.point) if self.blame_on_kink else None
     if right is None:
       return leaves
-    claims = stages.claim(self.point, None, self.key).leaves or ()
-    weight = float(claim.weight)
-    claims, right = ([np.asarray(x) / weight for x in tree] for tree in (claims, right))
+    claims = stages.claim(self.point).leaves or ()
+    claims, right = ([np.asarray(x) / stages.weight for x in tree] for tree in (claims, right))
     pairs = zip(leaves, claims, right)
     return [*(_on_a_kink(*row, self.slack) for row in pairs), *leaves[len(right) :]]
 
   def approximations(self) -> tuple[str, ...]:
     """Names what is evaluated less exactly than it is differentiated."""
-    loops = self.inspections[0].claim.iterated
+    loops = self.inspections[0].iterated
     told = tuple(f"{loop} ends where a condition on what moves does not hold" for loop in loops)
     if any(inspection.trusted for inspection in self.inspections):
       told += ("functions of a library, whose derivative rules were trusted",)
@@ -110,66 +115,65 @@ class Run:
 
   def blame(self) -> tuple[Finding, ...]:
     """Names the custom rules that are wrong by themselves."""
-    point = self.inspections[0].args
-    slack = _UNBLAMED_ITERATED if self.inspections[0].claim.iterated else _UNBLAMED
-    beside = stages_of(self.question).blame(point, self.key).findings(slack)
+    first = self.inspections[0]
+    slack = _UNBLAMED_ITERATED if first.iterated else _UNBLAMED
+    beside = self.stages.blame(first.args).findings(slack)
     on_kink = (f._replace(sentence=f"on the kink, {f.sentence}") for f in self.blame_on_kink)
     return beside or tuple(on_kink)
 
-
-def _judged(
-  inspection: Inspection, probes: int, sweep: int, slack: float, locate: bool
-) -> list[LeafReport]:
-  """Judges each leaf."""
-  claim, question = inspection.claim, inspection.stages.question
-  leaves = range(len(claim.sizes))
-  whole = [[inspection.whole(n, draw) for draw in range(probes)] for n in leaves]
-  seen = inspection.see(whole, np.asarray(claim.norms), slack)
-  swept: list[Evidence | None] = [None] * len(claim.sizes)
-  if sum(claim.sizes) <= sweep and not claim.opaque and not inspection.watch.is_stopped:
-    swept = [inspection.sweep(n, slack) for n in leaves]
-  how = float(claim.value), bool(claim.opaque), bool(claim.iterated)
-  along = [judge(evidence, slack, *how) for evidence in seen]
-  found = [judge_swept(*pair, slack, bool(claim.iterated)) for pair in zip(along, swept)]
-  losses = np.asarray(claim.losses)
-  if question.gradient is not None:
-    found = [_within_own_precision(*pair) for pair in zip(found, losses)]
-  elif question.is_handed and any(judgement.verdict in WRONG for judgement in found):
-    measured = inspection.stages.losses(inspection.args, inspection.key)
-    if measured is not None:
-      losses, peaks = np.asarray(measured).T
-      found = [_as_rough(*row) for row in zip(found, along, swept, losses, peaks)]
-  doubts = [n for n in leaves if found[n].verdict is Verdict.TOO_HIGH]
-  if doubts:
-    trusting = inspection.trusting_libraries()
-    again = trusting.see([whole[n] for n in doubts], np.asarray(claim.norms)[doubts], slack)
-    inspection.evaluations += trusting.evaluations
-    for n, evidence in zip(doubts, again):
-      if judge(evidence, slack, *how).verdict.is_pass:
-        found[n] = dataclasses.replace(found[n], verdict=Verdict.OKAY)
-        inspection.trusted = True
-  is_located = locate and not inspection.watch.is_stopped
-  details = Details(inspection, seen, swept, slack) if is_located else None
-  moving = jax.tree.leaves([inspection.args[argnum] for argnum in question.argnums])
-  moving = [leaf for leaf in moving if is_inexact(leaf)]
-  return [
-    LeafReport(
-      claim.names[i],
-      np.shape(moving[i]),
-      str(dtype_of(moving[i])),
-      judgement.verdict,
-      judgement.relative_error,
-      judgement.power,
-      seen[i].norm / abs(float(claim.weight)),
-      details.of(i, judgement) if details else "",
-      "fwd" if question.is_forward else "rev",
-      question.order,
-      float(losses[i]),
-      details.maps.get(i) if details else None,
-      details.curves.get(i) if details else None,
-    )
-    for i, judgement in enumerate(found)
-  ]
+  def _judged(self, inspection: Inspection, sweep: int, locate: bool) -> list[LeafReport]:
+    """Judges each leaf."""
+    claim, layout, question = inspection.claim, inspection.layout, self.stages.question
+    leaves, slack = range(len(layout.sizes)), self.slack
+    whole = [[inspection.whole(n, draw) for draw in range(self.probes)] for n in leaves]
+    seen = inspection.see(whole, claim.norms, slack)
+    swept: list[Evidence | None] = [None] * len(leaves)
+    if sum(layout.sizes) <= sweep and not inspection.opaque and not self.watch.is_stopped:
+      swept = [inspection.sweep(n, slack) for n in leaves]
+    is_iterated = bool(inspection.iterated)
+    how = claim.value, bool(inspection.opaque), is_iterated
+    along = [judge(evidence, slack, *how) for evidence in seen]
+    found = [judge_swept(*pair, slack, is_iterated) for pair in zip(along, swept)]
+    losses = claim.losses
+    if self.stages.gradient is not None:
+      found = [_within_own_precision(*pair) for pair in zip(found, losses)]
+    elif question.is_scalar and any(judgement.verdict in WRONG for judgement in found):
+      both = self.stages.both_precisions(inspection.args)
+      if both is not None:
+        right = list(map(np.asarray, both.leaves))
+        losses = losses_of(both.own, right)
+        pairs = zip(both.own, right)
+        peaks = [np.max(np.abs(np.asarray(a, b.dtype) - b), initial=0.0) for a, b in pairs]
+        found = [_as_rough(*row) for row in zip(found, along, swept, losses, peaks)]
+    doubts = [n for n in leaves if found[n].verdict is Verdict.TOO_HIGH]
+    if doubts:
+      trusting = inspection.trusting_libraries()
+      again = trusting.see([whole[n] for n in doubts], claim.norms[doubts], slack)
+      inspection.evaluations += trusting.evaluations
+      for n, evidence in zip(doubts, again):
+        if judge(evidence, slack, *how).verdict.is_pass:
+          found[n] = dataclasses.replace(found[n], verdict=Verdict.OKAY)
+          inspection.trusted = True
+    is_located = locate and not self.watch.is_stopped
+    details = Details(inspection, seen, swept, slack) if is_located else None
+    return [
+      LeafReport(
+        layout.names[i],
+        layout.shapes[i],
+        str(layout.dtypes[i]),
+        judgement.verdict,
+        judgement.relative_error,
+        judgement.power,
+        seen[i].norm / abs(self.stages.weight),
+        details.of(i, judgement) if details else "",
+        "fwd" if inspection.is_forward else "rev",
+        question.order,
+        float(losses[i]),
+        details.maps.get(i) if details else None,
+        details.curves.get(i) if details else None,
+      )
+      for i, judgement in enumerate(found)
+    ]
 
 
 def _on_a_kink(leaf: LeafReport, claim: np.ndarray, right: np.ndarray, slack: float) -> LeafReport:
@@ -223,7 +227,7 @@ def _as_rough(
   return Judgement(passed, along.relative_error, max(along.power, unseen), is_rough)
 
 
-def _slack(gradient: Callable[..., PyTree] | PyTree | None) -> float:
+def slack_of(gradient: Callable[..., PyTree] | PyTree | None) -> float:
   """Gives the relative error that passes: an array of a gradient has a rounding of its own."""
   if gradient is None or callable(gradient):
     return SLACK if gradient is None else SLACK_HANDED

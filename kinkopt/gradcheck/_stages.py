@@ -1,32 +1,42 @@
-"""What a check sees, stage by stage: each a program that is compiled once.
+"""What a check computes, stage by stage: each a program that is compiled once.
 
-A gradient is claimed in one program and looked at in another, which serves all probes of a check.
-Where the user's functions are jitted, and so fixed for good, the programs are kept for the next
-check; other functions may have changed meanwhile, and are traced anew.
+Stages are made from the user's traced program, and kept by its text: a second check of the same
+loss, or of one written anew with the same equations, compiles nothing. A passing check compiles
+two: what the gradient claims, and what is seen along directions. While the first is compiled the
+second is traced.
 """
 
+import concurrent.futures
+import dataclasses
 import functools
+import time
 import warnings
-from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from kinkopt._numerics import safe_divide
+from kinkopt import _jax, _places
 from kinkopt._typing import PyTree
-from kinkopt.gradcheck._arguments import of_shown, show
 from kinkopt.gradcheck._blame import Blame, find_blame
+from kinkopt.gradcheck._directions import Seed, fold
 from kinkopt.gradcheck._nonfinite import Origins, find_origins
-from kinkopt.gradcheck._probes import Point, Probe, norm, wide
-from kinkopt.gradcheck._question import Claim, Question, Row, Seen
-from kinkopt.gradcheck._residuals import check_something, handed
+from kinkopt.gradcheck._point import Layout, Point, weights_of
+from kinkopt.gradcheck._residuals import handed
 from kinkopt.gradcheck._second import gradient_of
-from kinkopt.kinks import SiteStatus, sites
+from kinkopt.kinks import SiteStatus
+from kinkopt.kinks._sites import survey
+from kinkopt.trace._fingerprint import fingerprints, place_of
+from kinkopt.trace._policy import Policy
+from kinkopt.trace._program import Program
 
-# Rows that are looked at in one call, between which progress is told.
-_ROWS = 32
+_KEPT = 128
+# Values that are looked at in one call, and directions: of small programs and of large ones.
+_SMALL = 4096  # coordinates
+_CALLS = {True: (32, 16), False: (16, 1)}
+# Seconds of looking that are worth a second compilation, which takes a few.
+_PATIENCE = 6.0
 _TOO_LARGE = (
   "`check_gradient` needs the memory of one gradient, and of `batch_size` pairs of evaluations, in "
   "float64. Lower `batch_size` if it is above 1, or check on fewer examples: what is wrong with a "
@@ -34,245 +44,369 @@ _TOO_LARGE = (
 )
 
 
-class Stages:
-  """The programs of one question."""
+@dataclasses.dataclass(frozen=True)
+class Question:
+  """What is asked, all but the programs and the arrays."""
 
-  def __init__(self, question: Question):
-    self.question, self._is_wide = question, False
-    stages = (
-      self._survey, self._claim, self._look, self._other, self._losses, self._blame, self._origins,
-      self._blame_on_kink,
-    )  # fmt: skip
-    self._compiled = {stage.__name__[1:]: jax.jit(self._in_its_mode(stage)) for stage in stages}
+  policy: Policy  # for what is evaluated
+  is_single: bool = True  # whether `argnums` was an integer
+  is_scalar: bool = False  # whether a gradient was handed in
+  order: int = 1
+  batch_size: int = 1
+
+
+class Claim(NamedTuple):
+  """What the gradient under test says."""
+
+  value: jax.Array  # of the function, its outputs weighed
+  leaves: list[jax.Array] | None  # float64; None where arrays were handed in, or in forward mode
+  own: list[jax.Array] | None  # in the program's own precision; None: not asked, or not apart
+
+
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class Sight:
+  """What is seen along directions; beside it, static, what the program met."""
+
+  values: jax.Array  # [rows]
+  sizes: jax.Array  # [rows], of what the values are summed from
+  ties: jax.Array  # [rows], winners that tie at the point and part on the way
+  opaque: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+  cuts: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+  iterated: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+  rules: tuple[str, ...] = dataclasses.field(metadata={"static": True})
+
+  @property
+  def names_lines(self) -> bool:
+    """Whether it tells of lines, which differ between programs of one text."""
+    return bool(self.opaque or self.cuts or self.iterated)
+
+
+class _Kept(NamedTuple):
+  """A compiled stage."""
+
+  compiled: Any  # or the promise of it
+  lines: tuple[Any, ...] | None = None  # of the program that it was made of, if it tells of them
+  is_fast: bool = False  # whether XLA optimized it
+
+
+class Stages:
+  """The compiled programs of one question, at any point."""
+
+  def __init__(
+    self,
+    question: Question,
+    program: Program,
+    gradient: Program | None,
+    layout: Layout,
+    seed: Seed,
+  ):
+    self.question, self.program, self.gradient = question, program, gradient
+    self.layout, self.seed = layout, seed
+    self.calls = _CALLS[sum(layout.sizes) <= _SMALL]
+    key = fingerprints([program, gradient])
+    self._kept = {} if key is None else _kept((key, question, layout.places, self.calls))
+    outputs = program.result
+    if question.order == 2:
+      shapes = zip(layout.names, layout.shapes, layout.dtypes)
+      outputs = {name: jax.ShapeDtypeStruct(*rest) for name, *rest in shapes}
+    with jax.enable_x64(True):
+      weights = weights_of(seed, outputs, question.is_scalar)
+      self.weights = [None if w is None else jnp.asarray(w) for w in weights]
+      inner = weights_of(fold(seed, 3), program.result) if question.order == 2 else []
+      constants = [_jax.closed(p.code)[1] for p in (program, gradient) if p is not None]
+      self._held = [list(map(list, constants)), self.weights, inner, jnp.asarray(seed)]
+
+  def asking(self, question: Question) -> "Stages":
+    """Gives the stages of another question about the same programs."""
+    return Stages(question, self.program, self.gradient, self.layout, self.seed)
+
+  @property
+  def weight(self) -> float:
+    """Of the only output, if that is a real scalar; else 1."""
+    known = [weight for weight in self.weights if weight is not None]
+    is_alone = len(known) == 1 and not known[0].shape and jnp.isrealobj(known[0])
+    return float(known[0]) if is_alone else 1.0
+
+  @functools.cached_property
+  def lines(self) -> tuple[Any, ...]:
+    """The user's line of each equation."""
+    return tuple(_places.places(self.program.code))
+
+  def start(self, args: tuple[PyTree, ...], ways: list[jax.Array]) -> None:
+    """Begins to compile what every check needs, two programs at once."""
+    if self._find("claim", self._operands(args)) is None:
+      self._compile("claim", self._operands(args), is_later=True)
+      rows = np.zeros(self.calls[0], np.int32), np.zeros(self.calls[0])
+      operands = self._operands(args, ways, *rows, np.int32(0))
+      if self._find("look", operands) is None:
+        self._compile("look", operands)
 
   def survey(self, args: tuple[PyTree, ...]) -> tuple[SiteStatus, ...]:
     """Says how each winner stands at the point."""
     return self._run("survey", args)
 
-  def claim(self, args: tuple[PyTree, ...], given: PyTree, key: jax.Array) -> Claim:
-    """Evaluates the gradient under test; `given` is one that was handed in as arrays."""
-    return self._run("claim", args, given, key)
+  def claim(self, args: tuple[PyTree, ...]) -> Claim:
+    """Evaluates the gradient under test."""
+    return self._run("claim", args)
+
+  def value(self, args: tuple[PyTree, ...]) -> Claim:
+    """Evaluates the function alone, where no gradient is asked for."""
+    return self._run("value", args)
 
   def look(
     self,
     args: tuple[PyTree, ...],
-    key: jax.Array,
-    claim: Claim,
-    rows: Sequence[Row],
-    tell: Callable[[int], bool],
-  ) -> Seen:
-    """Looks along rows; `tell` hears after each call how many rows were done in it.
+    ways: list[jax.Array],
+    which: np.ndarray,
+    steps: np.ndarray,
+    to_come: int = 0,
+  ) -> Sight:
+    """Evaluates, winners frozen, at `steps` along some of the directions.
 
-    Where it says False, the rows that are left are not looked at.
+    Args:
+      args: the point.
+      ways: for each leaf its part of the directions, `[directions, *shape]`.
+      which: for each row the number of its direction; at most `calls[0]` rows.
+      steps: and how far.
+      to_come: how many rows may follow: if these would take long, the program is compiled anew,
+        to run fast.
     """
-    found = []
-    for start in range(0, len(rows), _ROWS):
-      some = rows[start : start + _ROWS]
-      table = [*some, *[some[-1]] * (_ROWS - len(some))]
-      leaf, draw, low, high, step, is_upward = map(np.array, zip(*table))
-      probes = (*(x.astype(np.int32) for x in (leaf, draw, low, high)), is_upward)
-      seen = self._run("look", args, key, claim.leaves, probes, step, np.int32(len(some)))
-      found.append([np.asarray(column)[: len(some)] for column in seen])
-      if not tell(len(some)):
-        found.append([*Seen.nothing(len(rows) - start - len(some))])
-        break
-    return Seen(*map(np.concatenate, zip(*found)))
+    count = len(steps)
+    rest = (0, self.calls[0] - count)
+    table = np.pad(which.astype(np.int32), rest), np.pad(steps, rest)
+    start = time.perf_counter()
+    seen = self._run("look", args, ways, *table, np.int32(count))
+    seconds = time.perf_counter() - start
+    if to_come * seconds > _PATIENCE * count:
+      self._hurry("look", self._operands(args, ways, *table, np.int32(count)))
+    columns = (np.asarray(x)[:count] for x in (seen.values, seen.sizes, seen.ties))
+    return dataclasses.replace(seen, **dict(zip(("values", "sizes", "ties"), columns)))
 
-  def other_gradient(self, args: tuple[PyTree, ...], key: jax.Array) -> list[jax.Array] | None:
+  def push(self, args: tuple[PyTree, ...], ways: list[jax.Array], which: np.int32) -> float:
+    """Gives the derivative along one of some directions, forwards."""
+    return float(self._run("push", args, ways, which))
+
+  def other_gradient(self, args: tuple[PyTree, ...]) -> list[jax.Array] | None:
     """Gives a gradient to compare with, leaf by leaf; None where there is none.
 
     In the place of one that was handed in, JAX's; in the place of JAX's by the program's rules, the
     one without them.
     """
-    return self._run_backwards("other", args, key)
+    return self._run_backwards("other", args)
 
-  def losses(self, args: tuple[PyTree, ...], key: jax.Array) -> jax.Array | None:
-    """Gives what its own precision costs JAX's gradient, [leaves, 2]; None where there is none.
+  def both_precisions(self, args: tuple[PyTree, ...]) -> Claim | None:
+    """Gives JAX's gradient in float64 and in the program's own precision; None: there is none."""
+    return self._run_backwards("both", args)
 
-    The relative error of each leaf, and the largest of its coordinates' errors.
-    """
-    return self._run_backwards("losses", args, key)
-
-  def blame(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
+  def blame(self, args: tuple[PyTree, ...]) -> Blame:
     """Holds each custom rule alone against its function."""
-    return self._run("blame", args, key)
+    return self._run("blame", args)
 
-  def blame_on_kink(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
+  def blame_on_kink(self, args: tuple[PyTree, ...]) -> Blame:
     """Holds each custom rule against its function at a point where winners tie."""
-    return self._run("blame_on_kink", args, key)
+    return self._run("blame_on_kink", args)
 
-  def origins(self, args: tuple[PyTree, ...], key: jax.Array) -> Origins:
+  def origins(self, args: tuple[PyTree, ...]) -> Origins:
     """Says where numbers that are not finite were made of finite ones."""
-    return self._run("origins", args, key)
+    return self._run("origins", args)
 
-  def _in_its_mode(self, stage: Callable[..., Any]) -> Callable[..., Any]:
-    @functools.wraps(stage)
-    def traced(*operands: Any) -> Any:
-      with jax.enable_x64(self.question.is_x64):
-        return stage(*operands)
+  def _operands(self, args: tuple[PyTree, ...], *rest: Any) -> tuple[Any, ...]:
+    return (jax.tree.leaves(args), *self._held, *rest)
 
-    return traced
-
-  def _run_backwards(self, stage: str, *operands: Any) -> Any:
+  def _run_backwards(self, stage: str, args: tuple[PyTree, ...]) -> Any:
     try:
-      return self._run(stage, *operands)
+      return self._run(stage, args)
     except (ValueError, NotImplementedError):  # a loop that JAX does not differentiate backwards
       return None
 
-  def _run(self, stage: str, *operands: Any) -> Any:
+  def _run(self, stage: str, args: tuple[PyTree, ...], *rest: Any) -> Any:
+    operands = self._operands(args, *rest)
     try:
-      with jax.enable_x64(self._is_wide or self.question.is_x64), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="Explicitly requested dtype")
-        return jax.block_until_ready(self._compiled[stage](*operands))
-    except TypeError:
-      # JAX lowers a few functions (Bessel, incomplete gamma) by tracing their float64 insides,
-      # which needs 64 bits, and warns of it. Not always: samplers would draw other numbers.
-      if self._is_wide or self.question.is_x64:
-        raise
-      self._is_wide = True
-      return self._run(stage, *operands)
+      compiled = self._find(stage, operands) or self._compile(stage, operands)
+      with jax.enable_x64(True):
+        found = jax.block_until_ready(compiled(*operands))
     except jax.errors.JaxRuntimeError as error:
       if "RESOURCE_EXHAUSTED" in str(error):
         error.add_note(_TOO_LARGE)
       raise
+    if stage in _NAME_LINES or getattr(found, "names_lines", False):
+      key = self._key(stage, operands)
+      kept = self._kept[key]
+      if kept.lines not in (None, self.lines):
+        del self._kept[key]
+        return self._run(stage, args, *rest)
+      self._kept[key] = kept._replace(lines=self.lines)
+    return found
 
-  def _point(self, args: tuple[PyTree, ...], key: jax.Array) -> Point:
-    question, evaluated, claimed = self.question, self.question.value, None
-    if question.order == 2:
-      how = (args, question.argnums, key, question.intended)
-      claimed = gradient_of(evaluated, *how, custom_rules=True)
-      evaluated = gradient_of(evaluated, *how, custom_rules=False)
-    return Point(
-      evaluated,
-      args,
-      question.argnums,
-      key,
-      question.through_stop_gradient,
-      question.is_handed,
-      claimed,
-      question.intended,
-      question.trusts_libraries,
+  def _key(self, stage: str, operands: tuple[Any, ...]) -> Any:
+    return stage, tuple(map(place_of, jax.tree.leaves(operands)))
+
+  def _find(self, stage: str, operands: tuple[Any, ...]) -> Any:
+    kept = self._kept.get(self._key(stage, operands))
+    if kept is None:
+      return None
+    compiled = kept.compiled
+    return compiled.result() if isinstance(compiled, concurrent.futures.Future) else compiled
+
+  def _compile(self, stage: str, operands: tuple[Any, ...], is_later: bool = False) -> Any:
+    """Compiles a stage and keeps it; `is_later`: in a thread, while others are traced."""
+    lowered, options = self._lower(stage, operands), _jax.compiler_options(is_light=True)
+    compiled = (
+      _compiler().submit(lowered.compile, options) if is_later else lowered.compile(options)
     )
+    self._kept[self._key(stage, operands)] = _Kept(compiled)
+    return compiled
 
-  def _survey(self, args: tuple[PyTree, ...]) -> tuple[SiteStatus, ...]:
-    return sites(self.question.value, *args, argnums=self.question.argnums)
+  def _lower(self, stage: str, operands: tuple[Any, ...]) -> Any:
+    body = getattr(self, f"_{stage}")
+    is_x64 = self.program.is_x64
 
-  def _claim(self, args: tuple[PyTree, ...], given: PyTree, key: jax.Array) -> Claim:
-    question = self.question
-    point = self._point(args, key)
-    check_something("check_gradient", point)
-    leaves, own = None, None
-    if question.is_handed:
+    def traced(leaves: list[Any], constants: Any, weights: Any, inner: Any, seed: Any, *rest: Any):
+      with jax.enable_x64(is_x64):
+        return body(_Inputs(self, leaves, constants, weights, inner, seed), *rest)
 
-      def gradient(*args: PyTree) -> PyTree:
-        found = show(given) if question.gradient is None else question.gradient(*args)
-        return found[0] if question.has_aux else found
+    traced.__name__ = f"kinkopt_{stage}"
+    with jax.enable_x64(is_x64), warnings.catch_warnings():
+      warnings.filterwarnings("ignore", message="Explicitly requested dtype")
+      with jax.enable_x64(True):
+        operands = jax.tree.map(jnp.asarray, operands)
+      program = jax.jit(traced).trace(*operands)
+      try:
+        return program.lower()
+      except TypeError:
+        # JAX lowers a few functions (Bessel, incomplete gamma) by tracing their float64 insides,
+        # which needs 64 bits. Not always: samplers would draw other numbers.
+        with jax.enable_x64(True):
+          return program.lower()
 
-      leaves = handed("check_gradient", point, gradient, question.is_single)
-      if question.gradient is not None:
-        own = point.leaves_of(gradient(*show(args)), question.is_single)
-    elif not question.is_forward:
-      leaves = point.gradient()
-      own = point.own_gradient() if question.order == 1 else None
-    number = point.number()
+  def _hurry(self, stage: str, operands: tuple[Any, ...]) -> None:
+    """Compiles a stage anew, to run fast, unless it is compiled so."""
+    key = self._key(stage, operands)
+    kept = self._kept[key]
+    if not kept.is_fast and _jax.compiler_options(is_light=True):
+      compiled = self._lower(stage, operands).compile()
+      self._kept[key] = kept._replace(compiled=compiled, is_fast=True)
+
+  def _survey(self, at: "_Inputs") -> tuple[SiteStatus, ...]:
+    return survey(at.program)
+
+  def _claim(self, at: "_Inputs") -> Claim:
+    if at.gradient is None:
+      value, leaves = at.point.gradient()
+      own = at.point.own_gradient() if self._has_own_precision else None
+      return Claim(value, leaves, own)
+    leaves = handed("check_gradient", at.gradient, self.layout, self.question.is_single)
+    code, constants = _jax.closed(at.gradient.code)
+    own = _jax.evaluate(code, constants, jax.tree.leaves(at.gradient.args))
+    own = jax.tree.unflatten(jax.tree.structure(at.gradient.result), own)
+    own = at.point.leaves_of(own, self.question.is_single)
+    return Claim(self._value(at).value, leaves, own)
+
+  @property
+  def _has_own_precision(self) -> bool:
+    return self.question.order == 1 and _jax.has_narrow_floats(self.program.code)
+
+  def _value(self, at: "_Inputs") -> Claim:
+    number = at.point.number()
     with jax.enable_x64(True):
-      unknown = jnp.full((len(point.names),), jnp.nan)
-      return Claim(
-        leaves,
-        number(point.leaves),
-        point.weight,
-        unknown if leaves is None else jnp.stack(list(map(norm, leaves))),
-        jnp.stack(point.units),
-        unknown if own is None else _losses(own, leaves or ()),
-        tuple(point.names),
-        tuple(leaf.shape for leaf in point.leaves),
-        point.frozen.opaque,
-        point.frozen.cuts,
-        point.frozen.iterated,
-        point.frozen.rules,
-      )
+      return Claim(number(at.point.leaves), None, None)
 
-  def _look(
-    self,
-    args: tuple[PyTree, ...],
-    key: jax.Array,
-    leaves: list[jax.Array] | None,
-    probes: tuple[jax.Array, ...],
-    steps: jax.Array,
-    count: jax.Array,
-  ) -> list[jax.Array]:
-    point = self._point(args, key)
-    claim = point.number() if leaves is None else leaves  # traced in the caller's mode
-    size = 1 if point.frozen.opaque else min(self.question.batch_size, _ROWS)
-    turns = -(-_ROWS // size)
-    padded = turns * size - _ROWS
-
-    def batches(column: jax.Array) -> jax.Array:
-      return jnp.pad(column, (0, padded), mode="edge").reshape(turns, size)
-
-    def look(probe: Probe, step: jax.Array) -> list[jax.Array]:
-      rise = point.look(claim, probe, step[None])
-      return [rise.right[0], rise.left[0], rise.steps[0], rise.claim, rise.length, rise.size[0]]
-
+  def _look(self, at: "_Inputs", ways: Any, which: Any, steps: Any, count: Any) -> Sight:
+    point = at.point
     with jax.enable_x64(True):
-      rows = jax.tree.map(batches, (Probe(*probes), steps.astype(jnp.float64)))
+      leaves, met = point.leaves, []
 
-      def turn(i: jax.Array, found: list[jax.Array]) -> list[jax.Array]:
-        some = jax.tree.map(lambda column: column[i], rows)
-        seen = jax.vmap(look)(*some) if size > 1 else [x[None] for x in look(*_only(some))]
-        return [column.at[i].set(x) for column, x in zip(found, seen)]
+      def evaluate(row: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        moved = [x + steps[row] * way[which[row]] for x, way in zip(leaves, ways)]
+        *seen, run = point.frozen(moved)
+        met.append(run)
+        return tuple(seen)
 
-      empty = [jnp.zeros((turns, size), jnp.float64)] * 6
-      found = jax.lax.fori_loop(0, (count + size - 1) // size, turn, empty)
-      return [column.reshape(-1) for column in found]
+      def turns(size: int) -> Any:
+        def turn(i: jax.Array, found: Any) -> Any:
+          rows = size * i + jnp.arange(size, dtype=jnp.int32)
+          seen = jax.vmap(evaluate)(rows) if size > 1 else [x[None] for x in evaluate(rows[0])]
+          return [x.at[rows].set(new, mode="drop") for x, new in zip(found, seen)]
 
-  def _other(self, args: tuple[PyTree, ...], key: jax.Array) -> list[jax.Array]:
-    return self._point(args, key).gradient(custom_rules=self.question.is_handed)
+        empty = [jnp.zeros(self.calls[0], d) for d in (jnp.float64, jnp.float64, jnp.int32)]
+        return jax.lax.fori_loop(0, (count + size - 1) // size, turn, empty)
 
-  def _losses(self, args: tuple[PyTree, ...], key: jax.Array) -> jax.Array:
-    point = self._point(args, key)
-    own, right = point.own_gradient(), point.gradient()  # traced in the caller's mode
+      size = 2 * self.question.batch_size if self.question.batch_size > 1 else 1
+      found = turns(min(size, self.calls[0]))
+      if size > 1 and met[-1].opaque:  # which need not have a rule for batches
+        found = turns(1)
+    run = met[-1]
+    rules = tuple(name for name, is_library in run.met.items() if not is_library)
+    return Sight(*found, *map(tuple, (run.opaque, run.cuts, run.iterated)), rules)
+
+  def _push(self, at: "_Inputs", ways: list[jax.Array], which: jax.Array) -> jax.Array:
+    number = at.point.number()
     with jax.enable_x64(True):
-      peaks = [jnp.max(jnp.abs(wide(a) - b), initial=0.0) for a, b in zip(own, right)]
-      return jnp.stack([_losses(own, right), jnp.stack(peaks)], axis=1)
+      way = [directions[which] for directions in ways]
+      return jax.jvp(number, (at.point.leaves,), (way,))[1]
 
-  def _blame(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
-    question = self.question
-    how = question.argnums, key
-    found = find_blame(question.value, args, *how, question.order, question.intended)
-    if question.order == 1:
+  def _other(self, at: "_Inputs") -> list[jax.Array]:
+    return at.point.gradient(custom_rules=self.question.is_scalar)[1]
+
+  def _both(self, at: "_Inputs") -> Claim:
+    return Claim(*at.point.gradient(), at.point.own_gradient())
+
+  def _blame(self, at: "_Inputs") -> Blame:
+    how = at.seed, self.question.policy.intended
+    found = find_blame(at.program, *how, order=self.question.order)
+    if self.question.order == 1:
       return found
     # Rules that stand in the gradient itself, called by those of the program.
-    gradient = gradient_of(question.value, args, *how, question.intended, custom_rules=True)
-    inner = find_blame(gradient, args, *how, 1, question.intended)
+    inner = find_blame(at.point.claimed, *how)
     return Blame([*inner.errors, *found.errors], inner.rules + found.rules)
 
-  def _blame_on_kink(self, args: tuple[PyTree, ...], key: jax.Array) -> Blame:
-    question = self.question
-    names = question.intended
-    return find_blame(question.value, args, question.argnums, key, 1, names, is_on_kink=True)
+  def _blame_on_kink(self, at: "_Inputs") -> Blame:
+    return find_blame(at.program, at.seed, self.question.policy.intended, is_on_kink=True)
 
-  def _origins(self, args: tuple[PyTree, ...], key: jax.Array) -> Origins:
-    question, fun = self.question, self.question.value
-    gradient = gradient_of(fun, args, question.argnums, key, question.intended, custom_rules=True)
-    if question.gradient is not None:
-      gradient = of_shown(question.gradient)
-    return find_origins(fun, gradient, args, question.argnums)
-
-
-def _losses(own: Sequence[jax.Array], right: Sequence[jax.Array]) -> jax.Array:
-  return jnp.stack([safe_divide(norm(wide(a) - b), norm(b)) for a, b in zip(own, right)])
+  def _origins(self, at: "_Inputs") -> Origins:
+    gradient = at.gradient
+    if gradient is None:
+      weights = weights_of(fold(at.seed, 3), at.program.result)
+      how = at.program, self.layout, weights, self.question.policy
+      gradient = gradient_of(*how, custom_rules=True)
+    return find_origins(at.program, gradient)
 
 
-def _only(tree: PyTree) -> PyTree:
-  return jax.tree.map(lambda column: column[0], tree)
+# Stages whose results always tell of lines.
+_NAME_LINES = ("survey", "blame", "blame_on_kink", "origins")
 
 
-@functools.lru_cache(maxsize=32)
-def _kept(question: Question) -> Stages:
-  return Stages(question)
+class _Inputs:
+  """What a stage is traced with."""
+
+  def __init__(
+    self, stages: Stages, leaves: Any, constants: Any, weights: Any, inner: Any, seed: Any
+  ):
+    args = jax.tree.unflatten(jax.tree.structure(stages.program.args), leaves)
+    self.stages, self.inner, self.seed = stages, inner, seed
+    self.program = stages.program.at(args, constants[0])
+    gradient = stages.gradient
+    self.gradient = None if gradient is None else gradient.at(args, constants[1])
+    self._weights = weights
+
+  @functools.cached_property
+  def point(self) -> Point:
+    stages, question = self.stages, self.stages.question
+    evaluated = claimed = self.program
+    if question.order == 2:
+      how = self.program, stages.layout, self.inner, question.policy
+      claimed = gradient_of(*how, custom_rules=True)
+      evaluated = gradient_of(*how, custom_rules=False)
+    return Point(evaluated, claimed, stages.layout, self._weights, question.policy)
 
 
-def stages_of(question: Question) -> Stages:
-  """Gives the programs of a question, those of an earlier check where they cannot have changed."""
-  return _kept(question) if question.is_fixed else Stages(question)
+@_jax.kept(_KEPT)
+def _kept(key: Any) -> dict[Any, Any]:
+  """Gives the compiled stages of a question, with the lines that they tell of; at first none."""
+  return {}
+
+
+@functools.cache
+def _compiler() -> concurrent.futures.ThreadPoolExecutor:
+  return concurrent.futures.ThreadPoolExecutor(1, thread_name_prefix="kinkopt")

@@ -12,11 +12,12 @@ import jax
 import jax.numpy as jnp
 
 from kinkopt._typing import PyTree
-from kinkopt.kinks._interpreter import Interpreter, Lanes, is_active, lane, replaying
-from kinkopt.kinks._program import as_tuple, write_program
-from kinkopt.kinks._registry import Call, Winner
-from kinkopt.kinks._replay import Replay
-from kinkopt.kinks._site import Site
+from kinkopt.trace._interpreter import Interpreter, Lanes, is_active, lane, replaying
+from kinkopt.trace._policy import Policy
+from kinkopt.trace._program import as_tuple, write_program
+from kinkopt.trace._registry import Call, Winner
+from kinkopt.trace._replay import Replay
+from kinkopt.trace._site import Site
 
 
 @jax.tree_util.register_dataclass
@@ -147,7 +148,7 @@ def crossings(
     b if argnum in program.argnums else a
     for argnum, (a, b) in enumerate(zip(program.args, args_b, strict=True))
   )
-  run = _Comparer(float64)
+  run = _Comparer(float64, Policy(), program.is_x64)
   with replaying(float64):
     program.run(run, [program.args, args_b])
   return tuple(Crossing(site, c.changed, c.total) for site, c in run.records.items())

@@ -7,14 +7,16 @@ cross a kink, however long its step.
 
 import contextlib
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 
 from kinkopt import _jax, _places
 from kinkopt._typing import PyTree
-from kinkopt.kinks._interpreter import (
+from kinkopt.trace._interpreter import (
   Interpreter,
   Lanes,
   is_active,
@@ -23,10 +25,11 @@ from kinkopt.kinks._interpreter import (
   replaying,
   without_derivative,
 )
-from kinkopt.kinks._program import Program, write_program
-from kinkopt.kinks._registry import Call, Winner
-from kinkopt.kinks._replay import Replay
-from kinkopt.kinks._reveal import reveal
+from kinkopt.trace._policy import Policy
+from kinkopt.trace._program import Program, write_program
+from kinkopt.trace._registry import Call, Winner
+from kinkopt.trace._replay import Replay
+from kinkopt.trace._reveal import reveal
 
 # Samplers that JAX differentiates otherwise than by what they evaluate.
 _TRUSTED = ("random_gamma",)
@@ -34,15 +37,29 @@ _TRUSTED = ("random_gamma",)
 _NOT_LINEAR = (NotImplementedError, TypeError, ValueError, AssertionError)
 
 
-class _Freezer(Interpreter):
+@jax.tree_util.register_dataclass
+@dataclasses.dataclass(frozen=True)
+class _Ties:
+  """How many units tie at the point, and part where it is moved."""
+
+  count: jax.Array
+
+  def empty(self) -> "_Ties":
+    return _Ties(jnp.int32(0))
+
+  def merge(self, other: "_Ties") -> "_Ties":
+    return _Ties(self.count + other.count)
+
+
+class Freezer(Interpreter):
   """Two lanes: the point, which decides, and the moved point, which follows."""
 
   count = 2
+  blank: Mapping[Any, Any] | None = MappingProxyType({})
 
-  def __init__(self, float64: bool, through_stop_gradient: bool, has_direction: bool):
-    super().__init__(float64, through_stop_gradient)
+  def __init__(self, float64: bool, policy: Policy, is_x64: bool, has_direction: bool = False):
+    super().__init__(float64, policy, is_x64)
     self.has_direction = has_direction
-    self.trusts_libraries = False
     self.met: dict[str, bool] = {}  # functions with a rule, and whether they are a library's
 
   def run_winner(self, winner: Winner, call: Call, values: list[Any]) -> list[Any]:
@@ -50,12 +67,18 @@ class _Freezer(Interpreter):
     if not self.has_direction:
       decision = winner.decide(call, point, None)
       fixed = winner.value(call, decision, point)
+      self.watch_ties(winner, call, decision, point, moved)
     else:
       seen, rates = ([jax.lax.stop_gradient(x) for x in part] for part in reveal(point))
       decision = winner.decide(call, seen, rates)
       fixed = winner.follow(call, decision, point, point)
     following = winner.follow(call, decision, point, moved)
     return [Lanes((p, m)) if is_inexact(p) else p for p, m in zip(fixed, following, strict=True)]
+
+  def watch_ties(
+    self, winner: Winner, call: Call, decision: Any, point: list[Any], moved: list[Any]
+  ) -> None:
+    """Sees each winner; what ties is not asked here."""
 
   def run_opaque(self, eqn: Any, values: list[Any]) -> list[Any]:
     if eqn.primitive.name in _TRUSTED:
@@ -64,17 +87,17 @@ class _Freezer(Interpreter):
       return super().run_opaque(eqn, values)
     return without_derivative(super().run_opaque, eqn, values)
 
-  def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
+  def run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
     if eqn.primitive.name in _jax.RULES and any(map(is_active, values)):
       program = eqn.params["call_jaxpr"]
       owner = _places.function(program)
       self.met[owner.name] = _jax.is_library(program)
-      if owner.name in self.intended:
+      if owner.name in self.policy.intended:
         return self._run_intended(owner, eqn, values)
-      if self.trusts_libraries and _jax.is_library(program):
+      if self.policy.of_libraries and _jax.is_library(program):
         with contextlib.suppress(*_NOT_LINEAR):
           return self._run_by_derivative(eqn, values)
-    return super()._run_equation(eqn, values)
+    return super().run_equation(eqn, values)
 
   def _run_intended(self, owner: _places.Function, eqn: Any, values: list[Any]) -> list[Any]:
     try:
@@ -89,15 +112,15 @@ class _Freezer(Interpreter):
   def _run_by_derivative(self, eqn: Any, values: list[Any]) -> list[Any]:
     """Gives, for the moved point, the point's results moved as their own derivative says."""
     moving = [i for i, v in enumerate(values) if is_active(v) and is_inexact(lane(v, 0))]
-    alone = self.alone()
-    alone.keeps_rules = True
+    alone = Replay(self.float64, dataclasses.replace(self.policy, of_user=True), self.is_x64)
+    alone.opaque, alone.cuts, alone.iterated = self.opaque, self.cuts, self.iterated
 
     def at(operands: Sequence[Any]) -> list[Any]:
       entered = [Lanes((lane(v, 0),)) if is_active(v) else v for v in values]
       for i, operand in zip(moving, operands):
         entered[i] = Lanes((operand,))
       with replaying(self.float64):
-        return [lane(v, 0) for v in alone._run_equation(eqn, entered)]
+        return [lane(v, 0) for v in alone.run_equation(eqn, entered)]
 
     point = [lane(values[i], 0) for i in moving]
     steps = [lane(values[i], 1) - lane(values[i], 0) for i in moving]
@@ -123,6 +146,30 @@ class _Freezer(Interpreter):
     return Replay.within(self)
 
 
+class WatchingFreezer(Freezer):
+  """Counts, beside, the units that tie at the point and part where it is moved."""
+
+  def __init__(self, policy: Policy, is_x64: bool):
+    super().__init__(True, policy, is_x64)
+    self.blank = {None: _Ties(jnp.int32(0))}
+    self.records = dict(self.blank)
+
+  @property
+  def ties(self) -> jax.Array:
+    """How many they were so far."""
+    return self.records[None].count
+
+  def watch_ties(
+    self, winner: Winner, call: Call, decision: Any, point: list[Any], moved: list[Any]
+  ) -> None:
+    here = winner.margins(call, decision, point)
+    if here is None:
+      return
+    there = winner.margins(call, decision, moved)
+    parted = ((here == 0) & (there != 0)).any(-1)
+    self.merge(None, _Ties(jnp.sum(parted, dtype=jnp.int32)))
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Frozen:
   """A function whose winners are decided at a point. See `freeze`."""
@@ -130,9 +177,7 @@ class Frozen:
   program: Program
   toward: tuple[PyTree, ...] | None
   float64: bool
-  through_stop_gradient: bool
-  intended: tuple[str, ...] = ()
-  trusts_libraries: bool = False
+  policy: Policy
   opaque: tuple[str, ...] = ()
   cuts: tuple[str, ...] = ()
   iterated: tuple[str, ...] = ()
@@ -149,10 +194,9 @@ class Frozen:
     self.program.check("moved argument", moved, argnums)
     return self._run(moved)[0]
 
-  def _run(self, moved: Sequence[PyTree]) -> tuple[PyTree, _Freezer]:
+  def _run(self, moved: Sequence[PyTree]) -> tuple[PyTree, Freezer]:
     program = self.program.held()
-    run = _Freezer(self.float64, self.through_stop_gradient, self.toward is not None)
-    run.intended, run.trusts_libraries = self.intended, self.trusts_libraries
+    run = Freezer(self.float64, self.policy, program.is_x64, self.toward is not None)
     args = program.with_moved(moved)
     with replaying(self.float64):
       if self.toward is None:
@@ -230,25 +274,32 @@ def freeze(
   if toward is not None:
     toward = (toward,) if isinstance(argnums, int) else tuple(toward)
     program.check("direction `toward`", toward, program.argnums)
-  frozen = Frozen(
-    program, toward, float64, through_stop_gradient, tuple(intended), trusts_libraries
-  )
-  seen: list[_Freezer] = []
+  policy = Policy(False, trusts_libraries, tuple(intended), through_stop_gradient)
+  return frozen_at(program, toward, float64, policy)
+
+
+def frozen_at(
+  program: Program, toward: tuple[PyTree, ...] | None, float64: bool, policy: Policy
+) -> Frozen:
+  """Fixes every winner of a program to who wins at its arguments; see `freeze`."""
+  frozen = Frozen(program, toward, float64, policy)
+  seen: list[Freezer] = []
 
   def look(moved: Sequence[PyTree]) -> PyTree:
     value, run = frozen._run(moved)
     seen.append(run)
     return value
 
-  jax.eval_shape(look, [args[argnum] for argnum in program.argnums])
-  _check_met(intended, seen[-1].met)
+  jax.eval_shape(look, [program.args[argnum] for argnum in program.argnums])
   last = seen[-1]
+  check_met(policy.intended, last.met)
   rules = tuple(name for name, is_library in last.met.items() if not is_library)
   opaque, cuts, iterated = map(tuple, (last.opaque, last.cuts, last.iterated))
   return dataclasses.replace(frozen, opaque=opaque, cuts=cuts, iterated=iterated, rules=rules)
 
 
-def _check_met(intended: Sequence[str], met: Iterable[str]) -> None:
+def check_met(intended: Sequence[str], met: Iterable[str]) -> None:
+  """Demands that functions whose rules are meant to differ are there."""
   missing = [name for name in intended if name not in met]
   if missing:
     there = ", ".join(f"`{name}`" for name in met) or "none"

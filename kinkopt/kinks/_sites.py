@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from kinkopt._typing import PyTree
-from kinkopt.kinks._interpreter import (
+from kinkopt.trace._interpreter import (
   Interpreter,
   Lanes,
   is_active,
@@ -22,11 +22,12 @@ from kinkopt.kinks._interpreter import (
   replaying,
   without_derivative,
 )
-from kinkopt.kinks._program import write_program
-from kinkopt.kinks._registry import Call, Winner
-from kinkopt.kinks._replay import Replay
-from kinkopt.kinks._reveal import reveal
-from kinkopt.kinks._site import Site
+from kinkopt.trace._policy import Policy
+from kinkopt.trace._program import Program, write_program
+from kinkopt.trace._registry import Call, Winner
+from kinkopt.trace._replay import Replay
+from kinkopt.trace._reveal import reveal
+from kinkopt.trace._site import Site
 
 
 @jax.tree_util.register_dataclass
@@ -87,8 +88,8 @@ class _Surveyor(Interpreter):
 
   count = 1
 
-  def __init__(self, float64: bool, through_stop_gradient: bool, batch_axis: int | None):
-    super().__init__(float64, through_stop_gradient)
+  def __init__(self, float64: bool, policy: Policy, is_x64: bool, batch_axis: int | None):
+    super().__init__(float64, policy, is_x64)
     self.batch_axis = batch_axis
 
   def run_winner(self, winner: Winner, call: Call, values: list[Any]) -> list[Any]:
@@ -194,19 +195,30 @@ def sites(
   if toward is not None:
     toward = (toward,) if isinstance(argnums, int) else tuple(toward)
     program.check("direction `toward`", toward, program.argnums)
-  run = _Surveyor(float64, through_stop_gradient, batch_axis)
+  return survey(program, toward, batch_axis, float64, through_stop_gradient)
 
+
+def survey(
+  program: Program,
+  toward: tuple[PyTree, ...] | None = None,
+  batch_axis: int | None = 0,
+  float64: bool = True,
+  through_stop_gradient: bool = False,
+) -> tuple[SiteStatus, ...]:
+  """Says how each winner of a program stands at its arguments; see `sites`."""
+  policy = Policy(through_stop_gradient=through_stop_gradient)
+  run = _Surveyor(float64, policy, program.is_x64, batch_axis)
   found: list[Site] = []
 
-  def survey(point: Sequence[PyTree]) -> list[_Tally]:
+  def tally(point: Sequence[PyTree]) -> list[_Tally]:
     program.run(run, [program.with_moved(point)])
     found.extend(run.records)
     return list(run.records.values())
 
   with replaying(float64):
     if toward is None:
-      toward = tuple(map(_generic, (args[argnum] for argnum in program.argnums)))
-    tallies = program.along(run, toward, survey)
+      toward = tuple(map(_generic, (program.args[argnum] for argnum in program.argnums)))
+    tallies = program.along(run, toward, tally)
   return tuple(
     SiteStatus(site, t.total, t.ties, t.moving_ties, t.distance, _dead(t.lost))
     for site, t in zip(found, tallies, strict=True)

@@ -8,7 +8,7 @@ import warnings
 import jax
 from jax.extend.core import Primitive
 
-from kinkopt.kinks import _registry
+from kinkopt.trace import _registry
 
 # Inside kernels only, which are opaque as a whole; or what JAX tests itself with.
 KERNELS = ("pallas", "mosaic", "triton", "thunky", "tests", "test_util", "jax2tf", "fuser")

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import kinkopt.kinks._winners  # noqa: F401, its decorators fill the table
+import kinkopt.trace.rules  # noqa: F401, its decorators fill the table
 from kinkopt import _jax
 from kinkopt._checks import check_real, check_same_tree
 from kinkopt._typing import PyTree
-from kinkopt.kinks._interpreter import Interpreter, Lanes, is_inexact, lane
+from kinkopt.trace._interpreter import Interpreter, Lanes, is_inexact, lane
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -49,6 +49,11 @@ class Program:
       args[argnum] = value
     return tuple(args)
 
+  def at(self, args: tuple[PyTree, ...], constants: Sequence[Any]) -> "Program":
+    """Gives the same program with other arguments and constants, such as those of a trace."""
+    code = _jax.ClosedJaxpr(_jax.closed(self.code)[0], list(constants))
+    return dataclasses.replace(self, args=args, code=code)
+
   def along(self, run: Interpreter, toward: Sequence[PyTree], at: Callable[..., Any]) -> Any:
     """Evaluates `at(moving arguments)` at the point, where `reveal` sees the direction `toward`."""
     leaves, tree = jax.tree.flatten([self.args[argnum] for argnum in self.argnums])
@@ -62,9 +67,7 @@ class Program:
     Under `jit` they are constants otherwise, and all that depends on them alone would be evaluated
     while compiling: a second for each second of the program, and more.
     """
-    code, constants = _jax.closed(self.code)
-    args, constants = _at_run_time((self.args, list(constants)))
-    return dataclasses.replace(self, args=args, code=_jax.ClosedJaxpr(code, constants))
+    return self.at(*_at_run_time((self.args, list(_jax.closed(self.code)[1]))))
 
   def run(self, interpreter: Interpreter, lanes: Sequence[Sequence[PyTree]]) -> PyTree:
     """Runs the program, and gives the last lane of its results.
@@ -79,7 +82,6 @@ class Program:
       moves = argnum in self.argnums
       leaves = zip(*map(jax.tree.leaves, parts), strict=True)
       values += [_entered(interpreter, leaf, next(avals).aval, moves) for leaf in leaves]
-    interpreter.is_x64 = self.is_x64
     results = interpreter.run(self.code, values)
     last = interpreter.count - 1
     return jax.tree.unflatten(jax.tree.structure(self.result), [lane(v, last) for v in results])

@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kinkopt.kinks._registry import Call, Winner, winner
+from kinkopt.trace._registry import Call, Winner, winner
 
 
 def _places(array: Any, axis: int) -> jax.Array:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from kinkopt.kinks._registry import Call, Winner, winner
+from kinkopt.trace._registry import Call, Winner, winner
 
 _WINDOW = ("window_dimensions", "window_strides", "padding", "base_dilation", "window_dilation")
 

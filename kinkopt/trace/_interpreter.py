@@ -9,15 +9,16 @@ is stored, so memory is that of one evaluation a lane.
 
 import abc
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
 from kinkopt import _jax, _places
-from kinkopt.kinks._registry import Call, PrimitiveClass, Winner, classify, rule_of
-from kinkopt.kinks._site import Site
+from kinkopt.trace._policy import Policy
+from kinkopt.trace._registry import Call, PrimitiveClass, Winner, classify, rule_of
+from kinkopt.trace._site import Site
 
 _WIDE = {
   "float16": "float64",
@@ -65,20 +66,24 @@ class Interpreter(abc.ABC):
   decided_lanes = 1  # that decide for themselves; the others follow the first
   # Whether each lane decides for itself, so that integers and masks have lanes as well.
   is_apart = False
-  # Whether derivative rules, `checkpoint` and the like stand in what is run as in the program.
-  keeps_rules = False
-  keeps_library_rules = False  # whether those of libraries do in any case
+  # What is recorded before anything is run; None: only running a program tells.
+  blank: Mapping[Any, Any] | None = None
 
-  def __init__(self, float64: bool, through_stop_gradient: bool = False):
-    self.float64 = float64
-    self.through_stop_gradient = through_stop_gradient
-    # Whether the program was traced with 64 bits; its derivative rules are traced later, likewise.
-    self.is_x64 = False
-    self.intended: tuple[str, ...] = ()  # derivative rules that are to differ from their function
+  def __init__(self, float64: bool, policy: Policy, is_x64: bool):
+    """Sets an interpreter up.
+
+    Args:
+      float64: whether what moves is computed in float64.
+      policy: whose derivative rules stand in what is run.
+      is_x64: whether the program was traced with 64 bits; its derivative rules, which are traced
+        later, are traced likewise.
+    """
+    self.float64, self.policy, self.is_x64 = float64, policy, is_x64
     self.opaque: dict[str, None] = {}  # ordered sets
     self.cuts: dict[str, None] = {}
     self.iterated: dict[str, None] = {}
-    self.records: dict[Site, Any] = {}
+    self.records: dict[Any, Any] = {}
+    self.activity: dict[Any, Any] = {}  # of programs' results, once it is known
     self._path: tuple[int, ...] = ()
     self._place: _places.Place | None = None  # of the call that led into a library's function
     self._names: tuple[str, ...] = ()
@@ -95,22 +100,16 @@ class Interpreter(abc.ABC):
   def alone(self) -> "Interpreter":
     """Gives an interpreter of one lane, which runs what is evaluated and records nothing."""
 
-  def keeps(self, program: Any) -> bool:
-    """Whether the derivative rule of a function stands in what is run."""
-    if self.keeps_rules or _places.function(program).name in self.intended:
-      return True
-    return self.keeps_library_rules and _jax.is_library(program)
-
   def record_parting(self, name: str, decisions: Lanes) -> None:
     """Records where lanes may part: at a branch, or at a trip count."""
     raise NotImplementedError(f"{type(self).__name__} has lanes that part, and must record it.")
 
-  def merge(self, site: Site, record: Any) -> None:
+  def merge(self, site: Any, record: Any) -> None:
     """Adds a record to what is known of a site."""
     known = self.records.get(site)
     self.records[site] = record if known is None else known.merge(record)
 
-  def merge_all(self, sites: Iterable[Site], records: Iterable[Any]) -> None:
+  def merge_all(self, sites: Iterable[Any], records: Iterable[Any]) -> None:
     """Adds the records that came out of a branch or a loop."""
     for site, record in zip(sites, records, strict=True):
       self.merge(site, record)
@@ -128,13 +127,17 @@ class Interpreter(abc.ABC):
 
   def activate(self, value: Any) -> Any:
     """Gives lanes to a value that has none, where its dtype can have any."""
-    if is_active(value) or not (self.is_apart or is_inexact(value)):
+    if is_active(value) or not self.can_be_active(value):
       return value
     return Lanes((self.widen(value),) * self.count)
 
+  def can_be_active(self, value: Any) -> bool:
+    """Whether a value or a shape has a dtype that lanes can differ in."""
+    return self.is_apart or is_inexact(value)
+
   def join(self, lanes: Sequence[Any]) -> Any:
     """Makes one value of what was computed for each lane."""
-    return Lanes(tuple(lanes)) if self.is_apart or is_inexact(lanes[0]) else lanes[0]
+    return Lanes(tuple(lanes)) if self.can_be_active(lanes[0]) else lanes[0]
 
   def run(self, program: Any, values: Sequence[Any]) -> list[Any]:
     """Runs a program, closed or open, on active and plain values."""
@@ -153,7 +156,8 @@ class Interpreter(abc.ABC):
       known = outside[1] if is_library else None
       self._place = known or _places.place(eqn) or outside[1]
       self._names = (*outside[2], _places.name_stack(eqn))
-      results = self._run_equation(eqn, [read(atom) for atom in eqn.invars])
+      with _jax.entered(eqn):
+        results = self.run_equation(eqn, [read(atom) for atom in eqn.invars])
       environment.update(zip(eqn.outvars, results, strict=True))
     self._path, self._place, self._names = outside
     return [read(atom) for atom in jaxpr.outvars]
@@ -164,7 +168,7 @@ class Interpreter(abc.ABC):
     names = "/".join(filter(None, self._names))
     return Site(name, file, line, names, tuple(units.shape), self._path)
 
-  def recorded(self, run: Callable[[], Any]) -> tuple[Any, dict[Site, Any]]:
+  def recorded(self, run: Callable[[], Any]) -> tuple[Any, dict[Any, Any]]:
     """Runs something; gives its result and what was recorded meanwhile, apart from the rest."""
     outside, self.records = self.records, {}
     try:
@@ -172,7 +176,8 @@ class Interpreter(abc.ABC):
     finally:
       self.records = outside
 
-  def _run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
+  def run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
+    """Runs one equation on active and plain values."""
     if not any(map(is_active, values)):
       return _jax.bind(eqn, values)
     name = _jax.name(eqn)

@@ -7,8 +7,8 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from kinkopt.kinks._interpreter import Interpreter, lane
-from kinkopt.kinks._registry import Call, Winner, smooth, winner
+from kinkopt.trace._interpreter import Interpreter, lane
+from kinkopt.trace._registry import Call, Winner, smooth, winner
 
 
 def _scaled(x: Any, exponent: Any) -> Any:

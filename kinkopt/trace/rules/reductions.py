@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kinkopt.kinks._registry import Call, Winner, winner
+from kinkopt.trace._registry import Call, Winner, winner
 
 
 def _shared(out: Any, wins: Any, shift: Any, add: Any) -> jax.Array:

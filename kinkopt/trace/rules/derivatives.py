@@ -13,14 +13,14 @@ import jax.numpy as jnp
 import numpy as np
 
 from kinkopt import _jax
-from kinkopt.kinks._interpreter import Interpreter, Lanes, is_active, is_inexact, lane, replaying
-from kinkopt.kinks._registry import structural
+from kinkopt.trace._interpreter import Interpreter, Lanes, is_active, is_inexact, lane, replaying
+from kinkopt.trace._registry import structural
 
 
 @structural("remat2")
 def _remat(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   program = eqn.params["jaxpr"]
-  if not run.keeps_rules:
+  if not run.policy.of_user:
     return run.run(program, values)
   how = {name: eqn.params[name] for name in ("prevent_cse", "policy")}
   return jax.checkpoint(lambda values: run.run(program, values), **how)(values)
@@ -53,7 +53,7 @@ def _zero_tangent(value: Any) -> Any:
 @structural("custom_jvp_call")
 def _custom_jvp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   rule = _jax.jvp_rule(eqn)
-  if not run.keeps(rule.program):
+  if not run.policy.keeps(rule.program):
     return run.run(rule.program, values)
   border, start = _Border(run, values), rule.num_consts
   zeros = [rule.takes_symbolic_zeros and not flag for flag in border.active]
@@ -82,10 +82,10 @@ def _custom_jvp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
 @structural("custom_vjp_call")
 def _custom_vjp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   rule = _jax.vjp_rule(eqn)
-  if not run.keeps(rule.program):
+  if not run.policy.keeps(rule.program):
     return run.run(rule.program, values)
   border, start = _Border(run, values), rule.num_consts
-  shapes: list[Any] = []  # of the residuals, in the program's dtypes
+  shapes: list[Any] = []  # of residuals and of cotangents, in the program's dtypes
 
   @jax.custom_vjp
   def replayed(*operands: Any) -> list[Any]:
@@ -99,22 +99,17 @@ def _custom_vjp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
       entered = border.enter(operands)
       results = run.run(program, entered[start:])
       count = sum(origin is None for origin in origins)
-      fresh = iter(zip(results[:count], _jax.closed(program)[0].outvars))
-      pairs = [next(fresh) if o is None else (entered[o], eqn.invars[o]) for o in origins]
-      shapes[:] = [jax.ShapeDtypeStruct(var.aval.shape, var.aval.dtype) for _, var in pairs]
-      return border.leave(results[count:]), [value for value, _ in pairs]
+      fresh = iter(results[:count])
+      residuals = [next(fresh) if o is None else entered[o] for o in origins]
+      shapes[:] = _jax.shapes_backward(eqn, program, origins)
+      return border.leave(results[count:]), residuals
 
   def backward(residuals: list[Any], cotangents: Sequence[Any]) -> tuple[Any, ...]:
     with replaying(run.float64):
-      outs = [atom.aval for atom in eqn.outvars]
-      is_float = [jnp.issubdtype(aval.dtype, jnp.inexact) for aval in outs]
-      seeds = [
-        jax.ShapeDtypeStruct(aval.shape, aval.dtype if f else jax.dtypes.float0)
-        for aval, f in zip(outs, is_float)
-      ]
       with jax.enable_x64(run.is_x64):
-        program, is_zero = rule.backward(shapes, seeds)
-      given = [Lanes((ct,)) for ct, f in zip(cotangents, is_float) if f]
+        program, is_zero = rule.backward(*shapes)
+      pairs = zip(cotangents, shapes[1])
+      given = [Lanes((ct,)) for ct, seed in pairs if seed.dtype != jax.dtypes.float0]
       found = iter(border.leave(run.run(program, [*residuals, *given])))
       answers = [None if zero else next(found) for zero in is_zero]
       return (None,) * start + tuple(
@@ -129,7 +124,7 @@ def _custom_vjp(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
 def _high_level(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   with jax.enable_x64(run.is_x64):
     program, rule = _jax.expanded(eqn), _jax.root_rule(eqn)
-  if rule is None or not run.keeps_rules:
+  if rule is None or not run.policy.of_user:
     return run.run(program, values)
   border = _Border(run, values)
   ends = np.cumsum([0, *rule.lengths])

@@ -1,29 +1,28 @@
 """The program on one lane: replayed in float64, with or without the derivative rules of its own."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import jax
 
 from kinkopt._typing import PyTree
-from kinkopt.kinks._interpreter import Interpreter, Lanes, lane, replaying
-from kinkopt.kinks._program import as_tuple, write_program
-from kinkopt.kinks._registry import Call, Winner
+from kinkopt.trace._interpreter import Interpreter, Lanes, lane, replaying
+from kinkopt.trace._policy import Policy
+from kinkopt.trace._program import Program, as_tuple, write_program
+from kinkopt.trace._registry import Call, Winner
 
 
 class Replay(Interpreter):
   """Runs a program as it is, its active path in float64; nothing is frozen.
 
-  With `keeps_rules`, custom derivative rules, `checkpoint` and implicit solvers stand in the replay
-  as they do in the program, each of their own programs replayed: so the replay has the program's
-  own derivative, in float64.
+  Where the policy keeps rules, those, `checkpoint` and implicit solvers stand in the replay as they
+  do in the program, each of their own programs replayed: so the replay has the program's own
+  derivative, in float64.
   """
 
   count = 1
-
-  def __init__(self, float64: bool, through_stop_gradient: bool = False, keeps_rules: bool = True):
-    super().__init__(float64, through_stop_gradient)
-    self.keeps_rules = keeps_rules
+  blank: Mapping[Any, Any] | None = MappingProxyType({})
 
   def run_winner(self, winner: Winner, call: Call, values: list[Any]) -> list[Any]:
     return [self.join([v]) for v in winner.plain(call, [self.widen(lane(v, 0)) for v in values])]
@@ -37,10 +36,15 @@ class Replay(Interpreter):
   @classmethod
   def within(cls, outer: Interpreter) -> "Replay":
     """Gives a replay of what another interpreter runs, on one lane, without its rules."""
-    inner = cls(outer.float64, outer.through_stop_gradient, keeps_rules=False)
+    inner = cls(outer.float64, outer.policy.without_rules(), outer.is_x64)
     inner.opaque, inner.cuts, inner.iterated = outer.opaque, outer.cuts, outer.iterated
-    inner.is_x64, inner.intended = outer.is_x64, outer.intended
     return inner
+
+
+def replay(program: Program, policy: Policy, args: tuple[PyTree, ...]) -> PyTree:
+  """Evaluates a program in float64 at arguments like its own."""
+  with replaying(float64=True):
+    return program.run(Replay(True, policy, program.is_x64), [args])
 
 
 def in_float64(
@@ -102,6 +106,7 @@ def in_float64(
   References:
     None; JAX alone offers `jax.enable_x64`, under which a float32 program computes something else.
   """
+  policy = Policy(custom_rules, library_rules, tuple(intended), through_stop_gradient)
   known = (
     None
     if like is None
@@ -111,9 +116,6 @@ def in_float64(
   def replayed(*args: PyTree) -> PyTree:
     program = known or write_program("in_float64", fun, args, argnums)
     program.check("argument", args, range(len(args)))
-    run = Replay(True, through_stop_gradient, keeps_rules=custom_rules)
-    run.intended, run.keeps_library_rules = tuple(intended), library_rules
-    with replaying(float64=True):
-      return program.run(run, [args])
+    return replay(program, policy, args)
 
   return replayed

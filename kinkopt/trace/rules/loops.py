@@ -13,9 +13,16 @@ import jax.numpy as jnp
 from jax import lax
 
 from kinkopt import _jax
-from kinkopt.kinks._interpreter import Interpreter, Lanes, is_active, lane
-from kinkopt.kinks._registry import structural
-from kinkopt.kinks._shape import Shape, activated, added, empty, fixpoint
+from kinkopt.trace._activity import (
+  activated,
+  active_results,
+  added,
+  carried_activity,
+  empty,
+  records_of,
+)
+from kinkopt.trace._interpreter import Interpreter, Lanes, is_active, lane
+from kinkopt.trace._registry import structural
 
 
 @structural("scan")
@@ -24,15 +31,15 @@ def _scan(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   num_consts, num_carry = _jax.scan_lengths(eqn)
   held, xs = values[:num_consts], values[num_consts + num_carry :]
   first = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape[1:], x.dtype), xs)
-  carry, active, records = fixpoint(
-    run, p["jaxpr"], held, values[num_consts : num_consts + num_carry], first
-  )
+  start = values[num_consts : num_consts + num_carry]
+  carry, active = carried_activity(run, p["jaxpr"], held, start, first)
+  records = records_of(run, p["jaxpr"], [*held, *carry, *first])
 
   def body(state: Any, x: list[Any]) -> tuple[Any, list[Any]]:
     carry, seen = state
     results, found = run.recorded(lambda: run.run(p["jaxpr"], [*held, *carry, *x]))
     results = activated(run, results, active)
-    return (results[:num_carry], added(seen, found)), results[num_carry:]
+    return (results[:num_carry], added(records, seen, found)), results[num_carry:]
 
   (carry, seen), ys = lax.scan(
     body, (carry, empty(records)), xs, length=p["length"], reverse=p["reverse"]
@@ -58,13 +65,15 @@ class _Loop:
     self.run, self.asking, self.body = run, p["cond_jaxpr"], p["body_jaxpr"]
     self.asked, self.held = values[:num_cond], values[num_cond : num_cond + num_body]
     start = values[num_cond + num_body :]
-    self.carry, self.active, self.records = fixpoint(run, self.body, self.held, start, [])
-    if _jax.depends(self.asking, list(map(is_active, [*self.asked, *self.carry]))):
+    self.carry, self.active = carried_activity(run, self.body, self.held, start, [])
+    moves = list(map(is_active, [*self.asked, *self.carry]))
+    if _jax.depends(self.asking, moves):
       run.note_iterated()
-    self.parts = Shape(run, self.asking, [*self.asked, *self.carry]).active[0]
+    self.parts = active_results(run, self.asking, moves)[0]
     if self.parts:  # and so does whatever it carries
       start = list(map(run.activate, self.carry))
-      self.carry, self.active, self.records = fixpoint(run, self.body, self.held, start, [])
+      self.carry, self.active = carried_activity(run, self.body, self.held, start, [])
+    self.records = records_of(run, self.body, [*self.held, *self.carry])
 
   def goes_on(self, carry: list[Any]) -> Any:
     return self.run.recorded(lambda: self.run.run(self.asking, [*self.asked, *carry]))[0][0]
@@ -80,7 +89,7 @@ class _Loop:
       old, seen, again = state
       new, found = self.turn(old)
       carry = jax.tree.map(functools.partial(_turned, again), new, old) if again.ndim else new
-      return carry, added(seen, found), self.goes_on(carry)
+      return carry, added(self.records, seen, found), self.goes_on(carry)
 
     start = self.carry, empty(self.records), self.goes_on(self.carry)
     return lax.while_loop(lambda state: jnp.any(state[2]), body, start)[:2]
@@ -96,7 +105,7 @@ class _Loop:
       both = jnp.any(functools.reduce(jnp.logical_and, again))
       found = {site: record.only_if(both) for site, record in found.items()}
       turns = [n + a for n, a in zip(turns, again)]
-      return carry, added(seen, found), turns, self.goes_on(carry).values
+      return carry, added(self.records, seen, found), turns, self.goes_on(carry).values
 
     again = self.goes_on(self.carry).values
     turns = [jnp.zeros(again[0].shape, jnp.int32)] * self.run.count

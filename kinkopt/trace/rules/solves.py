@@ -10,8 +10,8 @@ from typing import Any
 import jax.numpy as jnp
 from jax import lax
 
-from kinkopt.kinks._interpreter import Interpreter, Lanes, is_active, lane
-from kinkopt.kinks._registry import structural
+from kinkopt.trace._interpreter import Interpreter, Lanes, is_active, lane
+from kinkopt.trace._registry import structural
 
 # Each turn multiplies the error by |1 - A0^-1 A|: few turns near the point, and where it does not
 # shrink at all the answer is NaN.

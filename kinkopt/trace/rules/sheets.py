@@ -6,8 +6,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kinkopt.kinks._registry import Call, Winner, winner
-from kinkopt.kinks._winners.elementwise import apart, is_complex, side
+from kinkopt.trace._registry import Call, Winner, winner
+from kinkopt.trace.rules.elementwise import apart, is_complex, side
 
 
 @winner("atan2")

@@ -9,43 +9,36 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 from jax import lax
 
-from kinkopt.kinks._interpreter import Interpreter, Lanes, is_active, lane
-from kinkopt.kinks._registry import structural
-from kinkopt.kinks._shape import Shape, activated, empty
-
-_PROGRAM = ("jaxpr", "call_jaxpr", "fun_jaxpr", "call")
-
-
-def _program(eqn: Any) -> Any:
-  return next(eqn.params[name] for name in _PROGRAM if name in eqn.params)
-
+from kinkopt import _jax
+from kinkopt.trace._activity import activated, active_results, empty, records_of
+from kinkopt.trace._interpreter import Interpreter, Lanes, is_active, lane
+from kinkopt.trace._registry import structural
 
 @structural("jit", "closed_call", "call", "eval_jaxpr", "composite", "custom_vmap_call")
 def _call(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
-  return run.run(_program(eqn), values)
+  return run.run(_jax.program(eqn), values)
 
 
 @structural("stop_gradient")
 def _stop_gradient(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   run.note_cut(eqn)
-  return [values[0] if run.through_stop_gradient else run.stop_gradient(values[0])]
+  return [values[0] if run.policy.through_stop_gradient else run.stop_gradient(values[0])]
 
 
 @structural("cond")
 def _cond(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   index, *operands = values
   branches = eqn.params["branches"]
-  shapes = [Shape(run, branch, operands) for branch in branches]
-  active = [any(flags) for flags in zip(*(shape.active for shape in shapes))]
-  records = {site: record for shape in shapes for site, record in shape.records.items()}
+  flags = [active_results(run, branch, list(map(is_active, operands))) for branch in branches]
+  active = [any(column) for column in zip(*flags)]
+  records = {k: v for branch in branches for k, v in records_of(run, branch, operands).items()}
 
   def together(branch: Any) -> Callable[[list[Any]], Any]:
     def follow(operands: list[Any]) -> Any:
       results, found = run.recorded(lambda: run.run(branch, operands))
-      seen = [found.get(site, record.empty()) for site, record in records.items()]
+      seen = [found[site] if site in found else blank.empty() for site, blank in records.items()]
       return activated(run, results, active), seen
 
     return follow
@@ -111,7 +104,7 @@ def _reduce(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
 def _shard_map(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   p = eqn.params
   # Activity under a mesh is not looked for: whatever can have lanes gets them.
-  outs = [run.is_apart or jnp.issubdtype(v.aval.dtype, jnp.inexact) for v in eqn.outvars]
+  outs = [run.can_be_active(var.aval) for var in eqn.outvars]
 
   def body(*values: Any) -> list[Any]:
     results, found = run.recorded(lambda: run.run(p["jaxpr"], list(values)))

@@ -4,8 +4,8 @@ from typing import Any
 
 from jax import lax
 
-from kinkopt.kinks._interpreter import Interpreter, lane
-from kinkopt.kinks._registry import smooth
+from kinkopt.trace._interpreter import Interpreter, lane
+from kinkopt.trace._registry import smooth
 
 _SCATTER = {
   "scatter": lax.scatter,

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from kinkopt.kinks._registry import Call, Winner, winner
+from kinkopt.trace._registry import Call, Winner, winner
 
 
 def side(p: Any, q: Any, rates: list[Any] | None = None) -> jax.Array:

@@ -1,0 +1,1 @@
+"""Programs: what JAX traced of a function, and the interpreters that evaluate it otherwise."""
