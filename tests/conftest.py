@@ -33,6 +33,9 @@ def pytest_addoption(parser):
     help="of tests with more than 2 cases run one in N, drawn by name and version of JAX; 1: all",
   )  # fmt: skip
   parser.addoption(
+    "--update-goldens", action="store_true", help="write the expected reports anew, to be looked at"
+  )
+  parser.addoption(
     "--optimize", action="store_true",
     help="have XLA optimize programs, as it does for users, in a thinned run too",
   )  # fmt: skip
@@ -96,8 +99,9 @@ def compilations():
   handler.emit = lambda record: seen.append(record.getMessage())
   logger = logging.getLogger("jax")
   logger.addHandler(handler)
-  with jax.log_compiles():
-    yield lambda name: sum(f"XLA compilation of jit({name}) " in message for message in seen)
+  jax.config.update("jax_log_compiles", True)  # in all threads, unlike `jax.log_compiles()`
+  yield lambda name: sum(f"XLA compilation of jit({name}) " in message for message in seen)
+  jax.config.update("jax_log_compiles", False)
   logger.removeHandler(handler)
 
 

@@ -68,7 +68,9 @@ class Details:
     """Takes the ladder along the direction, or of the coordinate, that shows the most."""
     seen, swept = self.seen[number], self.swept[number]
     if seen.is_beyond(self.slack).any():
-      stretch = self.inspection.whole(number, int(np.argmax(seen.gap * seen.is_beyond(self.slack))))
+      whole = [self.inspection.whole(number, draw) for draw in range(len(seen.gap))]
+      climbed = [stretch in self.inspection.ladders for stretch in whole]
+      stretch = whole[int(np.argmax(seen.gap * seen.is_beyond(self.slack) * climbed))]
     elif swept is not None:
       worst = int(np.argmax(wrong_coordinates(swept, self.slack) * np.nan_to_num(swept.gap)))
       stretch = Stretch(number, 0, worst, worst + 1, True)

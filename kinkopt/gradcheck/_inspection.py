@@ -209,7 +209,10 @@ class Inspection:
     draws = [[self.whole(n, i) for n in range(len(self._leaves))] for i in range(probes)]
     if self.claim.leaves is not None:
       for stretches in draws:
-        self._look_together(stretches, slack)
+        if not self.watch.is_stopped:
+          self.planned += 2
+          self._look_together(stretches, slack)
+          self.watch.tell(self.evaluations, self.planned)
     self.glance([stretch for n in range(len(self._leaves)) for stretch in (d[n] for d in draws)])
 
   def _look_together(self, stretches: Sequence[Stretch], slack: float) -> None:
@@ -300,13 +303,18 @@ class Inspection:
         found.error[n] = first.error[n]  # moving it does nothing
       else:
         doubts.append(n)
-    # One direction that shows an error is enough.
     for draw in range(first.claim.shape[1]):
-      some = [n for n in doubts if not evidence(n).is_beyond(slack).any()]
+      some = [n for n in doubts if np.isnan(found.error[n, draw])]
       if some:
         better = self.climb([groups[n][draw] for n in some])
         for column, numbers in zip(found, better):
           column[some, draw] = numbers
+      for n in some:
+        # Along one direction that shows an error the ladder tells how good the first look is.
+        seen, known = evidence(n), found.error[n, draw]
+        off = abs(first.estimate[n, draw] - found.estimate[n, draw]) + known
+        if seen.is_beyond(slack).any() and off <= slack * seen.scale:
+          found.error[n, draw + 1 :] = slack * seen.scale
     return list(map(evidence, range(len(groups))))
 
   def sweep(self, number: int, slack: float) -> Evidence:

@@ -7,9 +7,15 @@ import jax.numpy as jnp
 import pytest
 
 from kinkopt.gradcheck import check_gradient
-from kinkopt.gradcheck._blame import find_blame
+from kinkopt.gradcheck import _blame
+from kinkopt.gradcheck._directions import seed_of
+from kinkopt.trace._program import write_program
 
-KEY = jax.random.key(0)
+SEED = jnp.asarray(seed_of(None))
+
+
+def find_blame(fun, args, argnums, **how):
+  return _blame.find_blame(write_program("find_blame", fun, args, argnums), SEED, **how)
 
 
 @jax.custom_vjp
@@ -52,7 +58,7 @@ def iterated(factor):
 
 
 def named(fun, *args):
-  run = jax.jit(lambda *args: find_blame(fun, args, range(len(args)), KEY))
+  run = jax.jit(lambda *args: find_blame(fun, args, range(len(args))))
   return tuple(f.sentence for f in run(*args).findings(1e-7))
 
 
@@ -113,7 +119,7 @@ def test_a_rule_that_is_wrong_twice_is_named_once_with_its_worst_error():
 
 def test_nobody_is_blamed_for_an_argument_that_does_not_move():
   scale = jnp.full(3, 2.0)
-  run = jax.jit(lambda x: find_blame(lambda s: sine(softplus(x, s)), (scale,), (0,), KEY))
+  run = jax.jit(lambda x: find_blame(lambda s: sine(softplus(x, s)), (scale,), (0,)))
   assert run(X).findings(1e-7) == ()
 
 
@@ -152,7 +158,7 @@ CONVENTIONS = {
 def test_on_a_kink_a_convention_is_told_from_an_error(name):
   gradient, is_right = CONVENTIONS[name]
   x = jnp.array([1.0, 1.0, 0.5])
-  found = jax.jit(lambda x: find_blame(maximum(gradient), (x,), (0,), KEY, is_on_kink=True))(x)
+  found = jax.jit(lambda x: find_blame(maximum(gradient), (x,), (0,), is_on_kink=True))(x)
   assert len(found.findings(1e-7)) == (not is_right)
   report = check_gradient(maximum(gradient), x)
   assert report.ok == is_right
