@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -29,10 +30,8 @@ def loss(tree):
 
 
 def assert_equal(a, b):
-  jax.tree.map(np.testing.assert_array_equal, a, b)
-  assert list(map(jnp.result_type, jax.tree.leaves(a))) == list(
-    map(jnp.result_type, jax.tree.leaves(b))
-  )
+  chex.assert_trees_all_equal_shapes_and_dtypes(a, b)
+  chex.assert_trees_all_equal(a, b)
 
 
 def test_it_shows_what_it_holds():
@@ -98,12 +97,8 @@ def test_rules_take_the_steps_that_they_take_on_the_tree(name):
   for _ in range(3):
     tree, state = step(fun, tree, state)
     flat, flat_state = step(flat_fun, flat, flat_state)
-
-  def close(a, b):  # how products are contracted into sums is XLA's choice
-    a, b = np.asarray(a, np.float32), np.asarray(b, np.float32)
-    np.testing.assert_allclose(a, b, rtol=2e-6)
-
-  jax.tree.map(close, flat.tree, tree)
+  # How products are contracted into sums is XLA's choice.
+  chex.assert_trees_all_close(flat.tree, tree, rtol=2e-6)
 
 
 def test_newton_and_the_checks_see_nothing_but_arrays():
@@ -135,7 +130,7 @@ def test_the_monitor_tells_the_leaves_apart():
   flat = flatten(tree, multiple_of=8)
   expected, found = monitor.history(measured(tree), tree), monitor.history(measured(flat), flat)
   assert found.names == expected.names
-  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-6), found.rows, expected.rows)
+  chex.assert_trees_all_close(found.rows, expected.rows, rtol=1e-6)
   assert np.isnan(found.ratio[:, found.names.index("['b']")]).all()
 
 
@@ -145,7 +140,7 @@ def test_a_flat_part_of_a_tree_is_named_within_it():
   updates, state = tx.update(params, tx.init(params), params)
   ratios = monitor.read_update_ratios(state, params)
   assert ratios == {"['head']['b']": 0.5, "['head']['w']": 0.5, "['x']": 0.5}
-  assert jax.tree.structure(updates) == jax.tree.structure(params)
+  chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
 
 
 def test_many_at_once():

@@ -7,6 +7,7 @@ import contextlib
 import functools
 from typing import Any
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -19,19 +20,19 @@ WIDER = {"float16": "float32", "bfloat16": "float32", "float32": "float64"}
 WIDER |= {"float64": "float64", "complex64": "complex128", "complex128": "complex128"}
 
 
-def signature(tree: Any) -> Any:
-  """Gives the tree of (shape, dtype, weak type): what must not change from step to step."""
-
-  def of_leaf(leaf: Any) -> tuple:
-    is_weak = getattr(leaf, "weak_type", False)  # arrays have it, and what `eval_shape` gives
-    return jnp.shape(leaf), jnp.result_type(leaf), is_weak
-
-  return jax.tree.map(of_leaf, tree)
+def signature(leaf: Any) -> tuple:
+  """Gives shape, dtype and weak type: what must not change from step to step."""
+  is_weak = getattr(leaf, "weak_type", False)  # arrays have it, and what `eval_shape` gives
+  return jnp.shape(leaf), jnp.result_type(leaf), is_weak
 
 
 def assert_same_signature(actual: Any, expected: Any) -> None:
-  assert jax.tree.structure(actual) == jax.tree.structure(expected)
-  assert signature(actual) == signature(expected)
+  chex.assert_trees_all_equal_comparator(
+    lambda a, b: signature(a) == signature(b),
+    lambda a, b: f"{signature(a)} != {signature(b)}",
+    actual,
+    expected,
+  )
 
 
 def assert_close(actual: Any, expected: Any, roundings: int) -> None:
@@ -65,8 +66,7 @@ def check_fixpoint(tx: optax.GradientTransformation, dtype: str, gradient_dtype:
 
 def check_finite_start(tx: optax.GradientTransformation, dtype: str) -> None:
   """Demands numbers in the first state: `optax.lookahead` multiplies them by 0."""
-  for leaf in jax.tree.leaves(tx.init(params_of(dtype))):
-    assert not jnp.issubdtype(leaf.dtype, jnp.inexact) or jnp.all(jnp.isfinite(leaf))
+  chex.assert_tree_all_finite(tx.init(params_of(dtype)))
 
 
 def check_scan(tx: optax.GradientTransformation, dtype: str) -> None:
@@ -92,18 +92,17 @@ def check_jit(tx: optax.GradientTransformation, dtype: str) -> None:
 
 def check_compiles_once(tx: optax.GradientTransformation, dtype: str) -> None:
   """Demands that the second and third step, fed with the first's output, are not traced anew."""
-  traces = []
+  chex.clear_trace_counter()
 
   @jax.jit
+  @chex.assert_max_traces(n=1)
   def counted(params, state):
-    traces.append(None)
     return step(tx, params, state)
 
   params = params_of(dtype)
   carry = (params, tx.init(params))
   for _ in range(3):
     carry = counted(*carry)
-  assert len(traces) == 1, f"traced {len(traces)} times"
 
 
 def check_donation(tx: optax.GradientTransformation, dtype: str) -> None:

@@ -37,7 +37,7 @@ def test_optax_widens_its_states_and_we_notice():
 
 def test_optax_recompiles_and_we_notice():
   tx = optax.chain(WIDENING_STATE)
-  with pytest.raises(AssertionError, match="traced 2 times"):
+  with pytest.raises(AssertionError, match="traced > 1 times"):
     checks.check_compiles_once(tx, "float32")
 
 

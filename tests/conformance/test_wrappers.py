@@ -3,9 +3,9 @@
 import functools
 from collections.abc import Callable
 
+import chex
 import jax
 import jax.numpy as jnp
-import numpy as np
 import optax
 import pytest
 
@@ -75,7 +75,7 @@ def test_wrapped_moves_as_alone(transform, wrapper, dtype):
     # holds to the parameters' dtype, and so 1 - 0.999 by 1.3e-5 (200 roundings) in float32 and by
     # more than itself in bfloat16.
     if wrapper == "inject_hyperparams" and dtype == "bfloat16":
-      assert all(jnp.all(jnp.isfinite(leaf)) for leaf in jax.tree.leaves(params))
+      chex.assert_tree_all_finite(params)
     else:
       assert_close(params, expected, roundings=512 if wrapper == "inject_hyperparams" else 64)
 
@@ -195,4 +195,4 @@ def test_two_in_a_chain_keep_their_own_states(transform):
   expected = params
   for state in states:
     expected, _ = make().update(expected, state, params, **extra_args(params))
-  np.testing.assert_array_equal(updates["dense"]["w"], expected["dense"]["w"])
+  chex.assert_trees_all_equal(updates, expected)

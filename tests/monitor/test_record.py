@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -57,7 +58,7 @@ def test_it_steps_as_what_it_records():
   grads, tx = gradient(PARAMS), record(inner, 3)
   expected, _ = inner.update(grads, inner.init(PARAMS), PARAMS)
   found, _ = tx.update(grads, tx.init(PARAMS), PARAMS)
-  jax.tree.map(np.testing.assert_array_equal, found, expected)
+  chex.assert_trees_all_equal(found, expected)
 
 
 def test_extra_arguments_reach_the_inside():
@@ -84,7 +85,7 @@ def test_in_a_scan():
   found = history(state, PARAMS)
   np.testing.assert_allclose(found.ratio, ratios[-4:], rtol=1e-13)
   np.testing.assert_array_equal(found.steps, [3, 4, 5, 6])
-  assert jax.tree.structure(state) == jax.tree.structure(expected)
+  chex.assert_trees_all_equal_shapes_and_dtypes(state, expected)
 
 
 def test_inside_multi_steps_each_row_is_a_step_that_is_taken():
@@ -264,9 +265,7 @@ def test_leaf_stats_count_what_is_there(dtype, devices, monkeypatch):
   np.testing.assert_array_equal(state.scale[jnp.array([0, 2, 3])], [5, 0, 2])
   assert not np.isfinite(state.scale[1])
   assert state.overall.shape == ()
-  assert jax.tree.map(lambda x: (x.shape, x.dtype), state) == jax.tree.map(
-    lambda x: (x.shape, x.dtype), tx.init(grads)
-  )
+  chex.assert_trees_all_equal_shapes_and_dtypes(state, tx.init(grads))
 
 
 @pytest.mark.parametrize("link", [leaf_stats, update_ratio])
@@ -287,7 +286,7 @@ def test_shards_are_added_up_by_one_all_reduce(link):
     placed = jax.device_put(params, jax.sharding.NamedSharding(mesh, split))
     found, text = sharded(placed), sharded.lower(placed).compile().as_text()
   expected = link().update(gradient(params), link().init(params), params)[1]
-  jax.tree.map(functools.partial(np.testing.assert_allclose, rtol=1e-13), found, expected)
+  chex.assert_trees_all_close(found, expected, rtol=1e-13)
   assert text.count(" all-reduce(") + text.count(" all-reduce-start(") == 1
   assert "all-gather" not in text
 

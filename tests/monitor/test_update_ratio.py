@@ -8,6 +8,7 @@ import pytest
 
 import kinkopt
 from kinkopt.monitor import UpdateRatioState, find_update_ratio, update_ratio
+from tests.conformance.checks import assert_same_signature
 
 DTYPES = ["float16", "bfloat16", "float32", "float64", "complex64", "complex128"]
 
@@ -157,9 +158,8 @@ def test_the_state_is_the_same_tree_of_the_same_types_before_and_after(params):
   # A float64 gradient on narrow parameters must not widen the state.
   updates = jax.tree.map(lambda p: 0.1 * jnp.asarray(p, jnp.float64), params)
   _, after = tx.update(updates, before, params)
-  assert jax.tree.structure(before) == jax.tree.structure(after)
-  for old, new in zip(before, after):
-    assert (old.shape, old.dtype, old.weak_type) == (new.shape, new.dtype, new.weak_type)
+  assert_same_signature(after, before)
+  for old in before:
     assert old.shape == (len(jax.tree.leaves(params)),)
     assert not old.weak_type
     assert not np.any(old)

@@ -1,5 +1,6 @@
 """A band is solved as the matrix that it stands for."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,7 +76,7 @@ def test_it_is_the_whole_hessian_where_the_rest_is_zero(bandwidth):
     )[0]
     for curvature in (Hessian(), BandedHessian(bandwidth))
   ]
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10), *steps)
+  chex.assert_trees_all_close(*steps, rtol=1e-10)
 
 
 def test_too_small_a_band_still_goes_down():

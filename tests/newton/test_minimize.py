@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -55,7 +56,7 @@ def test_its_steps_are_those_of_a_loop_by_hand():
   found = minimize(rosenbrock, START, optimizer, max_steps=7)
   assert (found.reason, found.steps) == (Stop.MAX_STEPS, 7)
   np.testing.assert_allclose(found.params, params, rtol=1e-9)
-  assert jax.tree.structure(found.state) == jax.tree.structure(state)
+  chex.assert_trees_all_equal_shapes_and_dtypes(found.state, state)
 
 
 def test_trees_complex_numbers_and_what_else_the_function_returns():
@@ -70,7 +71,7 @@ def test_trees_complex_numbers_and_what_else_the_function_returns():
   np.testing.assert_allclose(found.params["z"], target, atol=1e-2)  # flat: the fourth power
   np.testing.assert_allclose(found.params["w"], 3, rtol=1e-6)
   np.testing.assert_allclose(found.aux["sum"], 18, rtol=1e-6)
-  assert jax.tree.map(jnp.result_type, found.params) == jax.tree.map(jnp.result_type, start)
+  chex.assert_trees_all_equal_shapes_and_dtypes(found.params, start)
 
 
 @pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float32])
@@ -208,7 +209,7 @@ def test_the_minimiser_has_the_derivatives_of_the_formula(derivative, optimizer)
 
   got = derivative(solution, argnums=(0, 1, 2))(X, y, 0.7)
   want = derivative(ridge_formula, argnums=(0, 1, 2))(X, y, 0.7)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-8, atol=1e-10), got, want)
+  chex.assert_trees_all_close(got, want, rtol=1e-8, atol=1e-10)
 
 
 def test_the_value_has_a_derivative_too_and_second_ones_exist():

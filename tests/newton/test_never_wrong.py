@@ -2,6 +2,7 @@
 
 import functools
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -181,7 +182,7 @@ def test_no_curvature_brings_what_is_not_finite_into_the_update(curvature, value
     newton.scale_by_newton(curvature=curvature(hvp)),
   ):
     updates, _ = tx.update(grads, tx.init(params), params, value_fn=loss)
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+    chex.assert_tree_all_finite(updates)
 
 
 def test_a_lone_run_is_as_safe_as_a_batch():

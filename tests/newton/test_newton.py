@@ -1,5 +1,6 @@
 """The step on real losses: quadratics in one step, quadratic convergence, never a maximum."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -77,7 +78,7 @@ def test_a_quadratic_over_a_tree_is_solved_in_one_step_to_rounding(dtype):
   first, _, _ = minimise(newton(), lambda p: flat_loss(ravel(p)), unravel(start), steps=1)
   bound = 4 * np.sqrt(12) * condition * float(jnp.finfo(dtype).eps)
   assert np.linalg.norm(ravel(first) - minimum) <= bound * np.linalg.norm(start - minimum)
-  assert jax.tree.structure(first) == jax.tree.structure(unravel(start))
+  chex.assert_trees_all_equal_shapes_and_dtypes(first, unravel(start))
 
 
 def logistic_problems(lanes=64, samples=100, features=6):
@@ -265,7 +266,7 @@ def test_mixed_dtypes_keep_their_own():
     return jnp.sum(p["a"].astype(float) ** 2) + jnp.sum(p["b"] ** 2) + jnp.sum(jnp.abs(p["c"]) ** 2)
 
   last, states, _ = minimise(newton(), loss, params, steps=1)
-  assert jax.tree.map(jnp.result_type, last) == jax.tree.map(jnp.result_type, params)
+  chex.assert_trees_all_equal_shapes_and_dtypes(last, params)
   assert all((jnp.abs(leaf) <= 1e-15).all() for leaf in jax.tree.leaves(last))
   assert states.memory.scale.dtype == np.float64
 

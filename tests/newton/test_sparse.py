@@ -2,6 +2,7 @@
 
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -75,7 +76,7 @@ def test_it_is_the_whole_hessian(name, batch_size):
   rng = np.random.default_rng(1)
   vector = [jnp.asarray(rng.normal(size=part.shape)) for part in point.parts]
   products = [c.at(point).mv(vector) for c in (Hessian(), curvature)]
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), *products)
+  chex.assert_trees_all_close(*products, rtol=1e-12)
 
 
 @pytest.mark.parametrize("solver", [Cholesky(), ConjugateGradients()])

@@ -4,6 +4,7 @@ Where a test shows a fault of Optax, the docstring of `scale_by_newton` warns of
 mend it, the warning may go.
 """
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -47,7 +48,7 @@ START = jnp.array([2.0, -1.0])
 )
 def test_after_one_broken_batch_zoom_goes_on_and_backtracking_stays(search, recovers):
   path = steps(chain(search), [bowl, broken, *[bowl] * 6], START)
-  assert all(jnp.isfinite(x).all() for x in path)
+  chex.assert_tree_all_finite(path)
   np.testing.assert_array_equal(path[2], path[1])  # a gradient of NaN moves nothing
   assert (bowl(path[-1]) < bowl(path[2]) - 1e-3) == recovers
 
@@ -92,5 +93,5 @@ def test_a_direction_of_nan_would_break_the_line_searches_and_is_never_given(sea
   )
   assert not jnp.isfinite(steps(naive, [hole], x)[-1]).all()
   path = steps(chain(search), [hole] * 12, x)
-  assert all(jnp.isfinite(x).all() for x in path)
+  chex.assert_tree_all_finite(path)
   assert hole(path[-1]) < hole(x) - 1

@@ -1,7 +1,9 @@
 """Newton inside what Optax and JAX wrap around a transform."""
 
+import functools
 import operator
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,8 +11,10 @@ import optax
 import pytest
 
 from kinkopt.newton import Outcome, newton, outcome, scale_by_newton
+from tests.conformance.checks import assert_same_signature
 
 PARAMS = {"w": jnp.array([1.0, -0.5]), "b": jnp.array(0.3, float)}
+assert_trees_close = functools.partial(chex.assert_trees_all_close, rtol=1e-14)
 
 
 def loss(params, batch=2.0):
@@ -21,15 +25,6 @@ def updated(tx, params=PARAMS, state=None, grads=None, **extra_args):
   grads = jax.grad(loss)(params) if grads is None else grads
   state = tx.init(params) if state is None else state
   return tx.update(grads, state, params, **{"value_fn": loss, **extra_args})
-
-
-def assert_trees_close(got, want, rtol=1e-14):
-  assert jax.tree.structure(got) == jax.tree.structure(want)
-  jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=rtol), got, want)
-
-
-def signatures(tree):
-  return jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype, leaf.weak_type), tree)
 
 
 @pytest.mark.parametrize("x64", [False, True])
@@ -46,10 +41,10 @@ def test_the_state_keeps_its_tree_and_dtypes(dtype, x64):
     updates, new_state = jax.jit(lambda g, s, p: tx.update(g, s, p, value_fn=square))(
       params, state, params
     )
-    assert signatures(new_state) == signatures(state)
-    assert signatures(updates) == signatures(params)
+    assert_same_signature(new_state, state)
+    assert_same_signature(updates, params)
     assert jax.eval_shape(tx.init, params) == jax.eval_shape(lambda: state)
-    assert all(jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(state))
+    chex.assert_tree_all_finite(state)
 
 
 def test_the_state_hides_nothing_from_the_readers_of_line_searches():
@@ -223,7 +218,7 @@ def test_flatten_hands_value_fn_one_vector():
 def test_trees_without_coordinates_pass_through(params):
   tx = newton()
   updates, state = updated(tx, params, grads=params, value_fn=lambda p: 0.0)
-  assert jax.tree.structure(updates) == jax.tree.structure(params)
+  chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
   assert state.count == 1
   assert outcome(state) is Outcome.NEWTON
 

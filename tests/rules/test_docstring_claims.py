@@ -1,5 +1,6 @@
 """What the docstrings of the rules say in numbers, and of Optax, is measured here."""
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -78,9 +79,7 @@ def test_momentum_of_optax_goes_26_percent_less_far_under_a_falling_rate():
 )
 def test_rule_equals_what_its_docstring_names_in_optax(ours, theirs):
   # Twenty steps of about ten roundings each; 1 - b2**t in optax.adam is worth up to 1e3 more.
-  jax.tree.map(
-    lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), wobbling(ours), wobbling(theirs)
-  )
+  chex.assert_trees_all_close(wobbling(ours), wobbling(theirs), rtol=1e-12)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import functools
 import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -20,21 +21,13 @@ each_rule = pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
 MIXED = {"half": jnp.ones(2, jnp.bfloat16), "single": jnp.ones((), jnp.float32)}
 
 
-def all_finite(tree: optax.Updates) -> bool:
-  return all(bool(jnp.all(jnp.isfinite(leaf))) for leaf in jax.tree.leaves(tree))
-
-
-def dtypes(tree: optax.Params) -> optax.Params:
-  return jax.tree.map(lambda leaf: leaf.dtype, tree)
-
-
 @each_rule
 def test_float32_gradients_leave_a_bfloat16_state_as_it_is(rule):
   tx = rule(0.1)
   state = tx.init(MIXED)
   gradient = jax.tree.map(lambda p: p.astype(jnp.float32), MIXED)
   _, new_state = tx.update(gradient, state, MIXED)
-  assert dtypes(new_state) == dtypes(state)
+  chex.assert_trees_all_equal_dtypes(new_state, state)
   jax.lax.scan(lambda s, _: (tx.update(gradient, s, MIXED)[1], None), state, length=2)
 
 
@@ -45,7 +38,8 @@ def test_optax_widens_its_state_there(theirs):
   params = jnp.ones(2, jnp.bfloat16)
   state = theirs.init(params)
   _, new_state = theirs.update(params.astype(jnp.float32), state, params)
-  assert dtypes(new_state) != dtypes(state)
+  with pytest.raises(AssertionError, match="types: float32 != bfloat16"):
+    chex.assert_trees_all_equal_dtypes(new_state, state)
 
 
 @pytest.mark.parametrize(
@@ -66,8 +60,8 @@ def test_accumulator_dtype_holds_from_init_on(make, field):
     state = tx.init(MIXED)
     updates, new_state = tx.update(MIXED, state, MIXED)
     for s in (state, new_state):
-      assert set(jax.tree.leaves(dtypes(optax.tree.get(s, field)))) == {jnp.dtype(dtype)}
-    assert dtypes(updates) == dtypes(MIXED)
+      assert {leaf.dtype for leaf in optax.tree.get(s, field).values()} == {jnp.dtype(dtype)}
+    chex.assert_trees_all_equal_dtypes(updates, MIXED)
 
 
 @each_rule
@@ -80,8 +74,7 @@ def test_injected_hyperparams_in_short_dtypes_are_finite(rule, dtype, compiled):
   state = tx.init(params)
   for _ in range(3):
     updates, state = update(params, state, params)
-    assert all_finite(updates)
-    assert all_finite(state)
+    chex.assert_tree_all_finite((updates, state))
 
 
 def test_injected_adam_of_optax_is_nan_in_bfloat16():
@@ -161,7 +154,7 @@ def test_numbers_numpy_arrays_and_weak_types_are_parameters_too(rule, params):
   state = tx.init(params)
   assert not any(leaf.weak_type for leaf in jax.tree.leaves(state))
   updates, new_state = tx.update(params, state, params)
-  assert dtypes(new_state) == dtypes(state)
+  chex.assert_trees_all_equal_dtypes(new_state, state)
   expected, _ = tx.update(jnp.array(params), tx.init(jnp.array(params)), jnp.array(params))
   np.testing.assert_array_equal(updates, expected)
 

@@ -3,6 +3,7 @@
 import functools
 import inspect
 
+import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -26,9 +27,7 @@ def test_init_can_be_evaluated_abstractly(rule):
   params = {"w": jax.ShapeDtypeStruct((3, 4), jnp.bfloat16), "b": jax.ShapeDtypeStruct((), "c8")}
   state = jax.eval_shape(rule(0.1).init, params)
   real = rule(0.1).init(jax.tree.map(lambda p: jnp.zeros(p.shape, p.dtype), params))
-  assert jax.tree.structure(state) == jax.tree.structure(real)
-  for abstract, concrete in zip(jax.tree.leaves(state), jax.tree.leaves(real)):
-    assert (abstract.shape, abstract.dtype) == (concrete.shape, concrete.dtype)
+  chex.assert_trees_all_equal_shapes_and_dtypes(state, real)
 
 
 @pytest.mark.parametrize("dtype", [None, jnp.bfloat16])
@@ -80,10 +79,9 @@ def test_empty_none_masked_and_zero_size_leaves_pass_through(rule, params):
   state = tx.init(params)
   for update in (tx.update, jax.jit(tx.update)):
     updates, new_state = update(params, state, params)
-    assert jax.tree.structure(updates) == jax.tree.structure(params)
-    assert jax.tree.structure(new_state) == jax.tree.structure(state)
-    for u, p in zip(jax.tree.leaves(updates), jax.tree.leaves(params)):
-      assert u.shape == p.shape
+    chex.assert_trees_all_equal_shapes_and_dtypes(updates, params)
+    chex.assert_trees_all_equal_shapes_and_dtypes(new_state, state)
+    for u in jax.tree.leaves(updates):
       np.testing.assert_array_less(u, 0)
 
 
@@ -132,7 +130,7 @@ def test_population_under_vmap_is_its_members_alone(name):
     numbers = {key: float(values[member]) for key, values in population.items()}
     alone = jax.jit(functools.partial(lone_run, rule, numbers))(params[member])
     ours = jax.tree.map(lambda leaf: leaf[member], together)  # noqa: B023
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-12), ours, alone)
+    chex.assert_trees_all_close(ours, alone, rtol=1e-12)
 
 
 @each_rule
@@ -161,9 +159,8 @@ def test_meta_gradients_pass_through_zero_gradients(rule, dtype):
 
   start = jnp.array([1.0, 2.0, 0.5], dtype)
   by_rate, by_start = jax.jit(jax.grad(after_training, argnums=(0, 1)))(0.1, start)
-  assert jnp.isfinite(by_rate)
+  chex.assert_tree_all_finite((by_rate, by_start))
   assert by_rate != 0
-  assert jnp.all(jnp.isfinite(by_start))
   np.testing.assert_array_equal(by_start[1:], 2 * start[1:])
 
 
