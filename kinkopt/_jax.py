@@ -53,7 +53,7 @@ __all__ = [
 
 
 # From JAX 0.12 on, a program with constants is no class of its own.
-ClosedJaxpr = getattr(core, "ClosedJaxpr", core.Jaxpr)
+ClosedJaxpr: Any = getattr(core, "ClosedJaxpr", core.Jaxpr)
 
 
 def is_traced() -> bool:

@@ -22,7 +22,7 @@ PACKAGE = ROOT / "kinkopt"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Files at the top whose names begin with an underscore are ground, too.
-GROUND = {"render", "data"}
+GROUND = {"render", "data", "trace"}
 WINGS = {"kinks", "gradcheck", "rules", "schedules", "newton", "monitor", "flat"}
 ROOF = {"cli", "testing", "_pytest", "__main__"}
 ALLOWED_BETWEEN_WINGS = {("gradcheck", "kinks"), ("monitor", "flat")}
@@ -171,7 +171,7 @@ def test_a_file_on_a_shelf_has_an_underscore(path):
 @each_file
 def test_files_and_functions_are_small(path):
   lines = path.read_text().splitlines()
-  assert len(lines) <= 300
+  assert len(lines) <= 450
   if path.name == "__init__.py":
     assert len(lines) <= (30 if path.parent.name in WINGS else 40)
   for node in ast.walk(TREES[path]):

@@ -1,7 +1,7 @@
 """Is my gradient right? The textbook check, in the notes' words, and one that no kink can fool."""
 
 from kinkopt.gradcheck._check import check_gradient
-from kinkopt.gradcheck._inspection import StopCheck
+from kinkopt.gradcheck._looks import StopCheck
 from kinkopt.gradcheck._numerical import numerical_gradient
 from kinkopt.gradcheck._relative_error import relative_error
 from kinkopt.gradcheck._report import GradientReport, LeafReport

@@ -100,7 +100,9 @@ class _Judge(Replay):
   def run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
     if eqn.primitive.name in _jax.RULES and any(map(is_active, values)):
       program = eqn.params["call_jaxpr"]
-      if not _jax.is_library(program) and _places.function(program).name not in self.policy.intended:
+      if (
+        not _jax.is_library(program) and _places.function(program).name not in self.policy.intended
+      ):
         # Of what JAX cannot differentiate but by its rule nothing is known.
         with contextlib.suppress(ValueError, NotImplementedError):
           self._judge(_places.function(program), eqn, values)

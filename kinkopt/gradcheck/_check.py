@@ -30,7 +30,7 @@ from kinkopt.gradcheck._sources import sources_of
 from kinkopt.gradcheck._stages import Question, Stages
 from kinkopt.kinks import SiteStatus
 from kinkopt.trace._policy import Policy
-from kinkopt.trace._program import positions, write_program
+from kinkopt.trace._program import Program, positions, write_program
 
 _MODES = {"rev": (False,), "fwd": (True,), "both": (False, True)}
 
@@ -59,8 +59,8 @@ def check_gradient(
 
   Args:
     fun: a function of pytrees, with outputs of any number and shape, which are weighed by random
-      numbers. It is traced. If it is jitted, and `gradient` too, a second check at the same shapes
-      compiles nothing.
+      numbers. It is traced once. What is compiled of it is kept by its equations and its rules: a
+      second check at the same shapes compiles nothing, also of a function written anew.
     *args: the point.
     argnums: which arguments to check, as for `jax.grad`.
     gradient: the gradient under test: a function of `args`, such as `jax.grad(fun, argnums)`, or
@@ -98,14 +98,17 @@ def check_gradient(
       not linear.
 
   Numerics:
-    A right gradient costs two evaluations for each leaf and probe, and for each coordinate that is
-    swept. Errors below 3e-8 of a leaf's gradient pass, since a rule may hold constants as float32
-    has them; of a gradient that is handed in, below 6e-8, and of arrays below 64 roundings of their
-    dtype, or 4 times what JAX's gradient is off by in the program's own precision (above 1e-2 they
-    are undecided): on a GPU products of float32 take ten bits of it, so hand in the function
-    instead. What that precision costs is told apart. Callbacks and kernels run in their own
-    precision, with the noise measured: what is below 1e-2 there is undecided at worst. At the edge
-    of where the function is finite the differences are one-sided. See `residuals` for the rest.
+    A right gradient costs two evaluations for each probe, in which all leaves move at once; two for
+    each leaf and probe whose own gradient is too small to show there; and two for each coordinate
+    that is swept. On a CPU the programs are compiled quickly rather than to run fast, unless there
+    is much to look at. Errors below 3e-8 of a leaf's gradient pass, since a rule may hold constants
+    as float32 has them; of a gradient that is handed in, below 6e-8, and of arrays below 64
+    roundings of their dtype, or 4 times what JAX's gradient is off by in the program's own
+    precision (above 1e-2 they are undecided): on a GPU products of float32 take ten bits of it, so
+    hand in the function instead. What that precision costs is told apart. Callbacks and kernels run
+    in their own precision, with the noise measured: what is below 1e-2 there is undecided at worst.
+    At the edge of where the function is finite the differences are one-sided. See `residuals` for
+    the rest.
 
   Example:
     >>> import jax, jax.numpy as jnp, kinkopt
@@ -137,25 +140,12 @@ def check_gradient(
   point = jax.tree.map(jnp.asarray, tuple(hidden))
   layout = Layout.of(point, numbers)
   check_something("check_gradient", layout)
-  evaluated = of_shown(fun)
-  value = (lambda *args: evaluated(*args)[0]) if has_aux else evaluated
-  program = write_program("check_gradient", value, point, numbers)
-  written = given = None
+  policy = Policy(intended=tuple(map(_name, intended)), through_stop_gradient=through_stop_gradient)
   is_single = isinstance(argnums, int)
-  if gradient is not None:
-    check_scalar("check_gradient", program)
-    if callable(gradient):
-      alone = (lambda *args: gradient(*args)[0]) if has_aux else gradient
-      written = write_gradient(alone, point, numbers)
-    else:
-      found = hide(gradient[0] if has_aux else gradient)
-      given = leaves_of_gradient("check_gradient", found, point, layout, is_single)
-  policy = Policy(
-    intended=tuple(map(_name, intended)), through_stop_gradient=through_stop_gradient
-  )
   question = Question(policy, is_single, gradient is not None, order, batch_size)
-  seed = seed_of(key)
-  stages = Stages(question, program, written, layout, seed)
+  program = write_program("check_gradient", _values(of_shown(fun), has_aux), point, numbers)
+  written, given = _handed(gradient, has_aux, program, layout, is_single)
+  stages = Stages(question, program, written, layout, seed_of(key))
   run = Run(stages, given, slack_of(gradient), probes, progress)
   leaves = run.judge(_MODES[mode], sweep, locate)
   is_wrong = any(leaf.verdict in WRONG for leaf in leaves)
@@ -171,12 +161,33 @@ def check_gradient(
     first.cuts,
     first.opaque,
     run.approximations(),
-    tuple(seed.tolist()),
+    tuple(stages.seed.tolist()),
     sum(inspection.evaluations for inspection in run.inspections),
     through_stop_gradient,
     sources_of(blame, origins, run.tied),
     is_complete=not run.watch.is_stopped,
   )
+
+
+def _values(fun: Callable[..., Any], has_aux: bool) -> Callable[..., Any]:
+  return (lambda *args: fun(*args)[0]) if has_aux else fun
+
+
+def _handed(
+  gradient: Callable[..., PyTree] | PyTree | None,
+  has_aux: bool,
+  program: Program,
+  layout: Layout,
+  is_single: bool,
+) -> tuple[Program | None, list[Any] | None]:
+  """Gives the program of a gradient that was handed in as a function, or the leaves of arrays."""
+  if gradient is None:
+    return None, None
+  check_scalar("check_gradient", program)
+  if callable(gradient):
+    return write_gradient(_values(gradient, has_aux), program.args, layout.argnums), None
+  found = hide(gradient[0] if has_aux else gradient)
+  return None, leaves_of_gradient("check_gradient", found, program.args, layout, is_single)
 
 
 def _told(tied: SiteStatus) -> str:

@@ -18,8 +18,9 @@ from kinkopt.gradcheck._describe import (
   name_coordinates,
 )
 from kinkopt.gradcheck._error_map import ErrorMap, error_map
-from kinkopt.gradcheck._inspection import Inspection, Stretch
+from kinkopt.gradcheck._inspection import Inspection
 from kinkopt.gradcheck._judge import WRONG, Evidence, Judgement, wrong_coordinates
+from kinkopt.gradcheck._looks import Stretch
 from kinkopt.gradcheck._step_curve import StepCurve, step_curve
 from kinkopt.gradcheck._verdict import Verdict
 

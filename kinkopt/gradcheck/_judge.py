@@ -60,7 +60,7 @@ class Evidence:
     return bool((self.gap <= slack * self.scale).all())
 
   def is_beyond(self, slack: float) -> np.ndarray:
-    """Says of each direction whether claim and estimate are known to differ by more than they may."""
+    """Says of each direction whether claim and estimate are known to differ too much."""
     return self.gap > np.where(np.isfinite(self.error), self.error, np.inf) + slack * self.scale
 
 

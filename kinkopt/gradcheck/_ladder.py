@@ -29,9 +29,7 @@ def rounding_of(size: Any) -> Any:
   return _ROUNDINGS * machine_eps(size.dtype) * size
 
 
-def extrapolate(
-  right: Any, left: Any, steps: Any, noise: Any = None
-) -> Estimate:
+def extrapolate(right: Any, left: Any, steps: Any, noise: Any = None) -> Estimate:
   """Gives the derivative at 0 of a smooth function from its values at steps to both sides.
 
   Args:
@@ -59,9 +57,7 @@ def extrapolate(
   return _most_believable(xp.concatenate(entries), xp.concatenate(doubts))
 
 
-def extrapolate_from_one_side(
-  values: Any, center: Any, steps: Any, noise: Any = None
-) -> Estimate:
+def extrapolate_from_one_side(values: Any, center: Any, steps: Any, noise: Any = None) -> Estimate:
   """Gives the one-sided derivative at 0, at the edge of where a function is finite.
 
   There it may go like a fractional power of the step, so no power is assumed: Aitken's process

@@ -188,7 +188,6 @@ class Point:
 
     return jax.grad(number)(self.layout.leaves(program.args))
 
-
   def leaves_of(self, gradient: PyTree, is_single: bool) -> list[jax.Array]:
     """Picks, of a gradient with the arguments' tree, the leaves that are checked."""
     moving = [self.evaluated.args[argnum] for argnum in self.layout.argnums]

@@ -109,7 +109,7 @@ def residuals(
   with jax.enable_x64(True):
     weights = weights_of(seed, program.result, is_handed)
   point = Point(program, program, layout, weights, policy)
-  if is_handed:
+  if gradient is not None:
     check_scalar("residuals", program)
     is_single = isinstance(argnums, int)
     claim = handed("residuals", write_gradient(gradient, args, numbers), layout, is_single)
@@ -195,7 +195,7 @@ def check_scalar(caller: str, program: Program) -> None:
 def write_gradient(
   gradient: Callable[..., PyTree], args: tuple[PyTree, ...], argnums: Sequence[int]
 ) -> Program:
-  """Traces a gradient that was handed in, a function of arguments some leaves of which are hidden."""
+  """Traces a gradient that was handed in; some leaves of its arguments are hidden."""
   traced = lambda *args: hide(gradient(*show(args)))  # noqa: E731
   return write_program("check_gradient", traced, args, argnums)
 

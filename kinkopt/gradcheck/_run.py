@@ -14,7 +14,7 @@ from kinkopt.gradcheck._arguments import is_inexact
 from kinkopt.gradcheck._blame import Finding
 from kinkopt.gradcheck._describe import describe
 from kinkopt.gradcheck._details import Details
-from kinkopt.gradcheck._inspection import Inspection, Watch, losses_of
+from kinkopt.gradcheck._inspection import Inspection
 from kinkopt.gradcheck._judge import (
   COARSE,
   SLACK,
@@ -25,6 +25,7 @@ from kinkopt.gradcheck._judge import (
   judge,
   judge_swept,
 )
+from kinkopt.gradcheck._looks import Watch, losses_of, wide
 from kinkopt.gradcheck._nudge import beside_kinks, tied
 from kinkopt.gradcheck._report import LeafReport
 from kinkopt.gradcheck._stages import Stages
@@ -140,10 +141,9 @@ class Run:
     elif question.is_scalar and any(judgement.verdict in WRONG for judgement in found):
       both = self.stages.both_precisions(inspection.args)
       if both is not None:
-        right = list(map(np.asarray, both.leaves))
-        losses = losses_of(both.own, right)
-        pairs = zip(both.own, right)
-        peaks = [np.max(np.abs(np.asarray(a, b.dtype) - b), initial=0.0) for a, b in pairs]
+        own, right = ([wide(leaf) for leaf in tree or ()] for tree in (both.own, both.leaves))
+        losses = losses_of(own, right)
+        peaks = [np.max(np.abs(a - b), initial=0.0) for a, b in zip(own, right)]
         found = [_as_rough(*row) for row in zip(found, along, swept, losses, peaks)]
     doubts = [n for n in leaves if found[n].verdict is Verdict.TOO_HIGH]
     if doubts:

@@ -43,9 +43,7 @@ def gradient_of(
         for argnum, value in zip(layout.argnums, layout.moved(args, leaves)):
           given[argnum] = value
         pairs = zip(weights, jax.tree.leaves(evaluate(*given)))
-        parts = [
-          jnp.sum(jnp.real(c.astype(y.dtype) * y)) for c, y in pairs if c is not None
-        ]
+        parts = [jnp.sum(jnp.real(c.astype(y.dtype) * y)) for c, y in pairs if c is not None]
         return sum((part.astype(jnp.result_type(float)) for part in parts), jnp.zeros(()))
 
       with jax.enable_x64(True) if is_wide else contextlib.nullcontext():

@@ -315,12 +315,12 @@ class Stages:
   def _look(self, at: "_Inputs", ways: Any, which: Any, steps: Any, count: Any) -> Sight:
     point = at.point
     with jax.enable_x64(True):
-      leaves, met = point.leaves, []
+      leaves, runs = point.leaves, []
 
-      def evaluate(row: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+      def evaluate(row: jax.Array) -> tuple[jax.Array, ...]:
         moved = [x + steps[row] * way[which[row]] for x, way in zip(leaves, ways)]
         *seen, run = point.frozen(moved)
-        met.append(run)
+        runs.append(run)
         return tuple(seen)
 
       def turns(size: int) -> Any:
@@ -334,11 +334,13 @@ class Stages:
 
       size = 2 * self.question.batch_size if self.question.batch_size > 1 else 1
       found = turns(min(size, self.calls[0]))
-      if size > 1 and met[-1].opaque:  # which need not have a rule for batches
+      if size > 1 and runs[-1].opaque:  # which need not have a rule for batches
         found = turns(1)
-    run = met[-1]
+    run = runs[-1]
     rules = tuple(name for name, is_library in run.met.items() if not is_library)
-    return Sight(*found, *map(tuple, (run.opaque, run.cuts, run.iterated)), rules)
+    values, sizes, ties = found
+    met = tuple(run.opaque), tuple(run.cuts), tuple(run.iterated)
+    return Sight(values, sizes, ties, *met, rules)
 
   def _push(self, at: "_Inputs", ways: list[jax.Array], which: jax.Array) -> jax.Array:
     number = at.point.number()

@@ -2,10 +2,10 @@
 
 from kinkopt.kinks._crossings import Crossing, crossings
 from kinkopt.kinks._freeze import Frozen, freeze
+from kinkopt.kinks._sites import SiteStatus, sites
 from kinkopt.trace._registry import Call, PrimitiveClass, Winner, classify, declare_smooth, register
 from kinkopt.trace._replay import in_float64
 from kinkopt.trace._site import Site
-from kinkopt.kinks._sites import SiteStatus, sites
 
 __all__ = [
   "Call", "Crossing", "Frozen", "PrimitiveClass", "Site", "SiteStatus", "Winner", "classify",

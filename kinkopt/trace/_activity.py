@@ -11,7 +11,7 @@ from typing import Any
 import jax
 
 from kinkopt import _jax
-from kinkopt.trace._interpreter import Interpreter, is_active, is_inexact
+from kinkopt.trace._interpreter import Interpreter, is_active
 
 _CALLS = ("jit", "closed_call", "call", "eval_jaxpr", "composite", "custom_vmap_call", "remat2")
 

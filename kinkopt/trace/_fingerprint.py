@@ -2,8 +2,8 @@
 
 Programs with equal fingerprints can share what was compiled: constants are compared by shape and
 dtype, since they are operands, and the lines that equations come from not at all. The rules of
-`custom_jvp` and `custom_vjp` are traced and compared as programs, because JAX holds them as functions
-alone, and a function that is the same may by now do something else.
+`custom_jvp` and `custom_vjp` are traced and compared as programs, because JAX holds them as
+functions alone, and a function that is the same may by now do something else.
 """
 
 import functools

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-import kinkopt.trace.rules  # noqa: F401, its decorators fill the table
+import kinkopt.trace._rules  # noqa: F401, its decorators fill the table
 from kinkopt import _jax
 from kinkopt._checks import check_real, check_same_tree
 from kinkopt._typing import PyTree

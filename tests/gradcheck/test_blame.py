@@ -6,8 +6,7 @@ import jax
 import jax.numpy as jnp
 import pytest
 
-from kinkopt.gradcheck import check_gradient
-from kinkopt.gradcheck import _blame
+from kinkopt.gradcheck import _blame, check_gradient
 from kinkopt.gradcheck._directions import seed_of
 from kinkopt.trace._program import write_program
 

@@ -39,7 +39,9 @@ def test_a_part_of_a_direction_is_that_part_and_numpy_draws_what_jax_draws():
   shape = (3, _CHUNK)
   whole = direction(SEED, shape, "float64")
   low, high = _CHUNK - 5, 2 * _CHUNK + 7
-  np.testing.assert_array_equal(direction(SEED, shape, "float64", low, high), whole.ravel()[low:high])
+  np.testing.assert_array_equal(
+    direction(SEED, shape, "float64", low, high), whole.ravel()[low:high]
+  )
   # JAX may round the sum of two terms once or twice.
   np.testing.assert_allclose(direction(jnp.asarray(SEED), shape, "float64"), whole, rtol=1e-15)
   assert whole.shape == shape

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from kinkopt.trace._registry import Call, Winner, winner
-from kinkopt.trace.rules.elementwise import apart, is_complex, side
+from kinkopt.trace._rules.elementwise import apart, is_complex, side
 
 
 @winner("atan2")

@@ -1,6 +1,6 @@
 """The rules of winners and of control flow, one file a family; importing them fills the table."""
 
-from kinkopt.trace.rules import (
+from kinkopt.trace._rules import (
   bits,
   control,
   derivatives,

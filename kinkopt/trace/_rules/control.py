@@ -16,6 +16,7 @@ from kinkopt.trace._activity import activated, active_results, empty, records_of
 from kinkopt.trace._interpreter import Interpreter, Lanes, is_active, lane
 from kinkopt.trace._registry import structural
 
+
 @structural("jit", "closed_call", "call", "eval_jaxpr", "composite", "custom_vmap_call")
 def _call(run: Interpreter, eqn: Any, values: list[Any]) -> list[Any]:
   return run.run(_jax.program(eqn), values)
