@@ -7,7 +7,6 @@ import logging
 import os
 import pathlib
 import sys
-import zlib
 
 # Read once, when JAX makes its backend: must come before the first use of JAX. On a machine with a
 # GPU the tests would otherwise find one device, and other roundings than the tolerances expect.
@@ -27,40 +26,54 @@ jax.config.update("jax_enable_x64", True)
 COMPILE_FAST = "--xla_backend_optimization_level=0"
 
 
+# Of a test with many cases, the share that runs by default.
+ONE_IN = 8
+AT_LEAST = 2
+
+
 def pytest_addoption(parser):
   parser.addoption(
-    "--thin", type=int, default=1, metavar="N",
-    help="of tests with more than 2 cases run one in N, drawn by name and version of JAX; 1: all",
+    "--all", action="store_true", help="run the slow cases too, compiled as for users"
+  )
+  parser.addoption(
+    "--turn", type=int, default=0, metavar="N",
+    help=f"of tests with many cases run another one in {ONE_IN}: those N further on",
   )  # fmt: skip
   parser.addoption(
     "--update-goldens", action="store_true", help="write the expected reports anew, to be looked at"
   )
   parser.addoption(
     "--optimize", action="store_true",
-    help="have XLA optimize programs, as it does for users, in a thinned run too",
+    help="have XLA optimize programs, as it does for users, without `--all` too",
   )  # fmt: skip
 
 
 def pytest_configure(config):
-  if config.getoption("--thin") > 1 and not config.getoption("--optimize"):
+  config.addinivalue_line("markers", "slow: one of many cases of a test; run by `--all`")
+  if not (config.getoption("--optimize") or config.getoption("--all")):
     os.environ["XLA_FLAGS"] += f" {COMPILE_FAST}"
 
 
 def pytest_collection_modifyitems(config, items):
-  """Drops cases, never a whole test, nor any of the house's, which run in no time."""
-  thin = config.getoption("--thin")
-  if thin == 1:
-    return
-  cases = collections.defaultdict(list)
+  """Marks as slow, of a test with many cases, all but some that are spread over its table.
+
+  Never a whole test, nor any of the house's, which run in no time.
+  """
+  tests = collections.defaultdict(list)
   for item in items:
     name = item.nodeid.partition("[")[0]
-    cases[item.nodeid if "test_house" in name else name].append(item)
-  kept = set()
-  for group in cases.values():
-    drawn = sorted(group, key=lambda item: zlib.crc32((jax.__version__ + item.nodeid).encode()))
-    kept.update(drawn[: max(2, -(-len(group) // thin))])
-  config.hook.pytest_deselected(items=[item for item in items if item not in kept])
-  items[:] = [item for item in items if item in kept]
+    tests[item.nodeid if "test_house" in name else name].append(item)
+  for cases in tests.values():
+    count = max(min(AT_LEAST, len(cases)), -(-len(cases) // ONE_IN))
+    turn = config.getoption("--turn")
+    kept = {(turn + i * len(cases) // count) % len(cases) for i in range(count)}
+    for number, item in enumerate(cases):
+      if number not in kept:
+        item.add_marker("slow")
+  if not config.getoption("--all"):
+    slow = [item for item in items if item.get_closest_marker("slow")]
+    config.hook.pytest_deselected(items=slow)
+    items[:] = [item for item in items if not item.get_closest_marker("slow")]
 
 
 @pytest.fixture(autouse=True)

@@ -306,7 +306,7 @@ def test_import_neither_starts_a_backend_nor_changes_a_setting():
 
 @pytest.mark.parametrize(
   "command",
-  ['pip install -e ".[cli]" && kinkopt demo', 'pip install -e ".[test]" && pytest --thin 8'],
+  ['pip install -e ".[cli]" && kinkopt demo', 'pip install -e ".[test]" && pytest'],
 )
 def test_the_readme_has_the_two_commands_that_ci_takes_from_it(command):
   blocks = re.findall(r"^```\w*\n(.*?)^```", (ROOT / "README.md").read_text(), re.S | re.M)
