@@ -25,7 +25,7 @@ sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
 from kinkopt.gradcheck._probes import Point, Probe
 
-from kinkopt.gradcheck._ladder import extrapolate, rounding_of
+from kinkopt.gradcheck._differences import extrapolate, rounding_of
 from kinkopt.gradcheck._residuals import steps_of
 from tests.kinks import corpus
 from tests.kinks.exceptions import EXCEPTIONS

@@ -17,6 +17,7 @@ from kinkopt._typing import PyTree
 from kinkopt.gradcheck._arguments import hide, is_inexact, of_shown
 from kinkopt.gradcheck._directions import seed_of
 from kinkopt.gradcheck._judge import WRONG
+from kinkopt.gradcheck._pictures import sources_of
 from kinkopt.gradcheck._point import Layout
 from kinkopt.gradcheck._report import GradientReport
 from kinkopt.gradcheck._residuals import (
@@ -26,7 +27,6 @@ from kinkopt.gradcheck._residuals import (
   write_gradient,
 )
 from kinkopt.gradcheck._run import Run, slack_of
-from kinkopt.gradcheck._sources import sources_of
 from kinkopt.gradcheck._stages import Question, Stages
 from kinkopt.kinks import SiteStatus
 from kinkopt.trace._policy import Policy

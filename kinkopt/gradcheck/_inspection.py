@@ -4,20 +4,23 @@ On the host, in NumPy; it counts evaluations and tells how far it is.
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from kinkopt._numerics import machine_eps
 from kinkopt._places import Place
+from kinkopt.gradcheck._differences import (
+  extrapolate,
+  extrapolate_from_one_side,
+  noise_of,
+  rounding_of,
+)
 from kinkopt.gradcheck._judge import Evidence
-from kinkopt.gradcheck._ladder import extrapolate, extrapolate_from_one_side, rounding_of
-from kinkopt.gradcheck._locate import locate
 from kinkopt.gradcheck._looks import Looks, Row, Stretch, length_of
-from kinkopt.gradcheck._noise import noise_of
+from kinkopt.gradcheck._pictures import Ladder
 from kinkopt.gradcheck._residuals import steps_of
-from kinkopt.gradcheck._step_curve import Ladder
 
 # The first look: one pair of values, near the best step of a centered difference in float64.
 _FIRST = 2.0**-18
@@ -237,3 +240,35 @@ def _replace(
 ) -> None:
   for column, numbers in zip(found, better):
     column[places] = numbers
+
+
+# More wrong coordinates than this are no longer listed.
+_MOST = 4
+
+
+def locate(
+  gaps: Callable[[Sequence[tuple[int, int]]], np.ndarray], size: int, whole: float, least: float
+) -> list[int] | None:
+  """Finds the coordinates that an error stands in.
+
+  Args:
+    gaps: gives, for stretches `[low, high)` of coordinates, what the gradient is off by there along
+      one direction, signed.
+    size: the number of coordinates.
+    whole: what it is off by along all of them.
+    least: the smallest size that is more than rounding.
+
+  Returns:
+    Their numbers, row-major; None where they are too many.
+  """
+  stretches = [(0, size, whole)]
+  while stretches and any(high - low > 1 for low, high, _ in stretches):
+    long = [s for s in stretches if s[1] - s[0] > 1]
+    found = gaps([(low, (low + high) // 2) for low, high, _ in long])
+    stretches = [s for s in stretches if s[1] - s[0] == 1]
+    for (low, high, total), first in zip(long, found):
+      halves = ((low, (low + high) // 2, first), ((low + high) // 2, high, total - first))
+      stretches += [half for half in halves if not abs(half[2]) <= least]
+    if len(stretches) > _MOST:
+      return None
+  return sorted(low for low, _, _ in stretches)

@@ -1,9 +1,11 @@
 """The two programs of a check, at one point: what is evaluated, and what the gradient claims.
 
-Both are replays in float64 of what JAX traced; the first has its winners fixed. Everything here is
-a pure function of arrays, to be used inside one trace.
+Both are replays in float64 of what JAX traced; the first has its winners fixed. To second order the
+gradient is a program of its own, whose derivative is checked like any other: a rule may give the
+right gradient and be wrong when it is differentiated again. All is a pure function of arrays.
 """
 
+import contextlib
 import dataclasses
 import math
 from collections.abc import Callable, Sequence
@@ -21,7 +23,7 @@ from kinkopt.gradcheck._directions import Seed, direction, fold, leaf_seeds
 from kinkopt.kinks._freeze import WatchingFreezer, check_met
 from kinkopt.trace._interpreter import replaying
 from kinkopt.trace._policy import CLAIMED, Policy
-from kinkopt.trace._program import Program
+from kinkopt.trace._program import Program, write_program
 from kinkopt.trace._replay import replay
 
 
@@ -209,3 +211,48 @@ def wide(leaf: jax.typing.ArrayLike) -> jax.Array:
   """Casts to float64 or complex128."""
   leaf = jnp.asarray(leaf)
   return leaf.astype(jnp.complex128 if jnp.iscomplexobj(leaf) else jnp.float64)
+
+
+def gradient_of(
+  program: Program, layout: Layout, weights: Sequence[Any], policy: Policy, *, custom_rules: bool
+) -> Program:
+  """Gives the program of the gradient of another one's weighed outputs, by the leaves' names.
+
+  Args:
+    program: of any number of outputs.
+    layout: with respect to what.
+    weights: of its outputs; None where one has none.
+    policy: for what is evaluated.
+    custom_rules: whether the program's own rules decide. If not, JAX's derivative of what is
+      evaluated, where it has one: a loop that is only differentiated by its rule keeps it.
+  """
+
+  def written(evaluate: Callable[..., PyTree], is_wide: bool) -> Program:
+    def gradient(*args: PyTree) -> dict[str, jax.Array]:
+      leaves = list(map(jnp.asarray, layout.leaves(args)))
+
+      def number(leaves: Sequence[jax.Array]) -> jax.Array:
+        given = list(args)
+        for argnum, value in zip(layout.argnums, layout.moved(args, leaves)):
+          given[argnum] = value
+        pairs = zip(weights, jax.tree.leaves(evaluate(*given)))
+        parts = [jnp.sum(jnp.real(c.astype(y.dtype) * y)) for c, y in pairs if c is not None]
+        return sum((part.astype(jnp.result_type(float)) for part in parts), jnp.zeros(()))
+
+      with jax.enable_x64(True) if is_wide else contextlib.nullcontext():
+        found = jax.grad(number)([wide(leaf) for leaf in leaves] if is_wide else leaves)
+        rounded = [g.astype(leaf.dtype) for g, leaf in zip(found, leaves)]
+      return dict(zip(layout.names, rounded, strict=True))
+
+    return write_program("check_gradient", gradient, program.args, layout.argnums)
+
+  def own(*args: PyTree) -> list[jax.Array]:
+    code, constants = _jax.closed(program.code)
+    return _jax.evaluate(code, constants, jax.tree.leaves(args))
+
+  if not custom_rules:
+    bare = dataclasses.replace(policy, of_libraries=True, through_stop_gradient=False)
+    # A loop that JAX does not differentiate backwards.
+    with contextlib.suppress(ValueError, NotImplementedError):
+      return written(lambda *args: replay(program, bare, args), is_wide=True)
+  return written(own, is_wide=False)

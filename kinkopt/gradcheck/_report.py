@@ -9,9 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from kinkopt.gradcheck._error_map import ErrorMap
-from kinkopt.gradcheck._sources import Source
-from kinkopt.gradcheck._step_curve import StepCurve
+from kinkopt.gradcheck._pictures import ErrorMap, Source, StepCurve
 from kinkopt.gradcheck._verdict import Verdict
 from kinkopt.render import Column, Document, Heading, Table, Text, Tone, to_html_fragment, to_text
 

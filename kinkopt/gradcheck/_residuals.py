@@ -14,8 +14,8 @@ import numpy as np
 from kinkopt._checks import Interval, check_integer, check_same_tree
 from kinkopt._typing import PyTree
 from kinkopt.gradcheck._arguments import hide, of_shown, show, without_hidden
+from kinkopt.gradcheck._differences import RATIO, extrapolate, rounding_of
 from kinkopt.gradcheck._directions import direction, fold, leaf_seeds, seed_of
-from kinkopt.gradcheck._ladder import RATIO, extrapolate, rounding_of
 from kinkopt.gradcheck._point import Layout, Point, named, norm, product, weights_of, wide
 from kinkopt.trace._policy import CLAIMED, Policy
 from kinkopt.trace._program import Program, positions, write_program

@@ -19,12 +19,10 @@ import numpy as np
 
 from kinkopt import _jax, _places
 from kinkopt._typing import PyTree
-from kinkopt.gradcheck._blame import Blame, find_blame
+from kinkopt.gradcheck._blame import Blame, Origins, find_blame, find_origins
 from kinkopt.gradcheck._directions import Seed, fold
-from kinkopt.gradcheck._nonfinite import Origins, find_origins
-from kinkopt.gradcheck._point import Layout, Point, weights_of
+from kinkopt.gradcheck._point import Layout, Point, gradient_of, weights_of
 from kinkopt.gradcheck._residuals import handed
-from kinkopt.gradcheck._second import gradient_of
 from kinkopt.kinks import SiteStatus
 from kinkopt.kinks._sites import survey
 from kinkopt.trace._fingerprint import fingerprints, place_of

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from kinkopt.gradcheck._describe import describe
+from kinkopt.gradcheck._explain import describe
 
 RIGHT = np.random.default_rng(0).normal(size=(5, 5))
 ROW = RIGHT.copy()

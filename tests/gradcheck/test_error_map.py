@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from kinkopt.gradcheck import GradientReport, check_gradient
-from kinkopt.gradcheck._error_map import error_map
+from kinkopt.gradcheck._pictures import error_map
 
 
 def test_each_coordinate_of_a_small_leaf_is_a_cell():

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from kinkopt.gradcheck._ladder import RATIO, extrapolate, extrapolate_from_one_side
+from kinkopt.gradcheck._differences import RATIO, extrapolate, extrapolate_from_one_side
 
 STEPS = jnp.asarray(2.0**-6 / RATIO ** np.arange(6.0))
 

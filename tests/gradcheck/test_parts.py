@@ -9,9 +9,9 @@ import pytest
 
 from kinkopt.gradcheck import Verdict
 from kinkopt.gradcheck._arguments import hide, is_array, is_inexact, show, without_hidden
+from kinkopt.gradcheck._differences import noise_of
+from kinkopt.gradcheck._inspection import locate
 from kinkopt.gradcheck._judge import Evidence, judge, judge_swept
-from kinkopt.gradcheck._locate import locate
-from kinkopt.gradcheck._noise import noise_of
 
 
 def search(error):

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from kinkopt.gradcheck import GradientReport, check_gradient
-from kinkopt.gradcheck._step_curve import Ladder, step_curve
+from kinkopt.gradcheck._pictures import Ladder, step_curve
 from kinkopt.render import to_text
 
 

@@ -1,12 +1,16 @@
-"""A derivative at 0 from differences at a ladder of steps, with a bound on its error.
+"""Derivatives at 0 from values at steps, with a bound on the error; and the noise of values.
 
 Differences at h, h/4, h/16, ... are extrapolated to h = 0 in Richardson's tableau. An entry is
 believed as far as it agrees with the two entries that it was made of, and no further than rounding
 allows; the most believable entry is the answer. Where nothing is finite the bound is NaN: "I no
-longer know". The arrays are NumPy's or JAX's, all of one kind.
+longer know". Where a program cannot be replayed in float64 its own noise is measured instead.
+The arrays of a ladder are NumPy's or JAX's, all of one kind.
 """
 
+import math
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from kinkopt._numerics import machine_eps
 
@@ -99,3 +103,33 @@ def _most_believable(entries: Any, doubts: Any) -> Estimate:
   value = xp.max(xp.where(is_known & (doubts == error), entries, -xp.inf), axis=0)
   is_lost = ~is_known.any(axis=0)
   return Estimate(xp.where(is_lost, xp.nan, value), xp.where(is_lost, xp.nan, error))
+
+
+# Levels of the table agree on the noise if they are within this factor.
+_AGREEMENT = 4.0
+
+
+def noise_of(values: np.ndarray) -> np.ndarray:
+  """Estimates the standard deviation of the noise in a function's values.
+
+  Args:
+    values: at `m` >= 5 equally spaced points, close to each other, `[..., m]`.
+
+  Returns:
+    `[...]`; NaN where the levels of the table do not agree.
+
+  References:
+    Moré and Wild (2011), "Estimating computational noise", section 4.
+  """
+  levels, has_signs, row = [], [], values
+  for order in range(1, values.shape[-1]):
+    row = np.diff(row, axis=-1)
+    share = math.factorial(order) ** 2 / math.factorial(2 * order)
+    levels.append(np.sqrt(share * np.mean(row**2, axis=-1)))
+    has_signs.append((row.min(-1) <= 0) & (row.max(-1) >= 0))
+  noise = np.full(values.shape[:-1], np.nan)
+  for order in range(len(levels) - 3, -1, -1):
+    some = np.stack(levels[order : order + 3])
+    agrees = (some.max(0) <= _AGREEMENT * some.min(0)) & has_signs[order]
+    noise = np.where(agrees, levels[order], noise)
+  return noise
