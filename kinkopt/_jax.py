@@ -5,6 +5,7 @@ operands, and the derivative rules that users attach. These shapes move from rel
 whoever needs them asks here, in words that do not move.
 """
 
+import contextlib
 import functools
 import os
 import re
@@ -31,7 +32,6 @@ __all__ = [
   "compiler_options",
   "context",
   "depends",
-  "entered",
   "evaluate",
   "expanded",
   "has_narrow_floats",
@@ -48,6 +48,7 @@ __all__ = [
   "scan_lengths",
   "shapes_backward",
   "trace",
+  "under_its_traceback",
   "vjp_rule",
 ]
 
@@ -141,27 +142,13 @@ def program(eqn: Any) -> Any:
   return next(eqn.params[name] for name in _PROGRAM if name in eqn.params)
 
 
-class entered:  # noqa: N801, it is called
-  """Enters what an equation was traced in, as JAX's own interpreters do.
+def under_its_traceback(eqn: Any) -> contextlib.AbstractContextManager[None]:
+  """Enters the user's traceback and scopes of an equation, as JAX's own interpreters do.
 
-  Its settings, such as the mesh and where it is computed, and the user's traceback, so that what is
-  made of it leads to the same line.
+  So what is made of it leads to the same line. Its settings are entered by `eqn.ctx.manager`.
   """
-
-  __slots__ = ("_context", "_source")
-
-  def __init__(self, eqn: Any):
-    stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
-    self._source = source_info_util.user_context(eqn.source_info.traceback, name_stack=stack)
-    self._context = eqn.ctx.manager
-
-  def __enter__(self) -> None:
-    self._source.__enter__()
-    self._context.__enter__()
-
-  def __exit__(self, *error: Any) -> None:
-    self._context.__exit__(*error)
-    self._source.__exit__(*error)
+  stack = source_info_util.current_name_stack() + eqn.source_info.name_stack
+  return source_info_util.user_context(eqn.source_info.traceback, name_stack=stack)
 
 
 def has_programs(eqn: Any) -> bool:

@@ -1,7 +1,8 @@
 """Gradient checks as assertions, for a test-suite.
 
 What fails says by itself where the error is: the message is the whole report. Both functions return
-it, so that a test may ask for more.
+it, so that a test may ask for more. As the assertions of chex, both take `custom_message`,
+`include_default_message` and `exception_type`.
 """
 
 from collections.abc import Callable
@@ -15,19 +16,29 @@ from kinkopt.gradcheck import GradientReport, check_gradient
 __all__ = ["assert_gradient", "assert_rule"]
 
 
-def assert_gradient(fun: Callable[..., PyTree], *args: PyTree, **options: Any) -> GradientReport:
+def assert_gradient(
+  fun: Callable[..., PyTree],
+  *args: PyTree,
+  custom_message: str | None = None,
+  include_default_message: bool = True,
+  exception_type: type[Exception] = AssertionError,
+  **options: Any,
+) -> GradientReport:
   """Asserts that a gradient is right.
 
   Args:
     fun: as for `check_gradient`.
     *args: the point.
+    custom_message: stands before the report, where the assertion fails.
+    include_default_message: whether the report is in the message.
+    exception_type: what is raised.
     **options: all that `check_gradient` takes by name, such as `argnums` and `gradient`.
 
   Returns:
     The report.
 
   Raises:
-    AssertionError: with the report, unless every leaf passed; what is undecided did not.
+    AssertionError: or `exception_type`, unless every leaf passed; what is undecided did not.
     TypeError, ValueError: as `check_gradient`.
 
   Example:
@@ -42,7 +53,9 @@ def assert_gradient(fun: Callable[..., PyTree], *args: PyTree, **options: Any) -
   """
   __tracebackhide__ = True
   report = check_gradient(fun, *args, **options)
-  report.raise_if_wrong()
+  if not report.ok:
+    parts = [custom_message, str(report) if include_default_message else None]
+    raise exception_type("\n\n".join(filter(None, parts)))
   return report
 
 
@@ -55,7 +68,7 @@ def assert_rule(rule: Callable[..., PyTree], *args: PyTree, **options: Any) -> G
   Args:
     rule: a function with a rule by `jax.custom_jvp` or `jax.custom_vjp`.
     *args: its arguments, positional all of them.
-    **options: what `check_gradient` takes by name; `order=1` leaves the second order out.
+    **options: what `assert_gradient` takes by name; `order=1` leaves the second order out.
 
   Returns:
     The report of the last order that was checked.

@@ -25,11 +25,11 @@ from kinkopt.gradcheck._point import Layout, Point, gradient_of, weights_of
 from kinkopt.gradcheck._residuals import handed
 from kinkopt.kinks import SiteStatus
 from kinkopt.kinks._sites import survey
-from kinkopt.trace._fingerprint import fingerprints, place_of
+from kinkopt.trace._fingerprint import fingerprints, places_of
 from kinkopt.trace._policy import Policy
 from kinkopt.trace._program import Program
 
-_KEPT = 128
+_KEPT = 64
 # Values that are looked at in one call, and directions: of small programs and of large ones.
 _SMALL = 4096  # coordinates
 _CALLS = {True: (32, 16), False: (16, 1)}
@@ -238,7 +238,7 @@ class Stages:
     return found
 
   def _key(self, stage: str, operands: tuple[Any, ...]) -> Any:
-    return stage, tuple(map(place_of, jax.tree.leaves(operands)))
+    return stage, places_of(jax.tree.leaves(operands))
 
   def _find(self, stage: str, operands: tuple[Any, ...]) -> Any:
     kept = self._kept.get(self._key(stage, operands))

@@ -38,10 +38,10 @@ def fingerprint(program: Program) -> Hashable:
     return _Reader().code(code), tuple(map(_shaped, constants)), program.argnums, program.is_x64
 
 
-def place_of(array: Any) -> Hashable:
-  """Gives what a compiled program has to know of an operand: its type, and where it lies."""
-  is_put = isinstance(array, jax.Array) and array.committed
-  return _shaped(array), array.sharding if is_put else None
+def places_of(arrays: Sequence[Any]) -> Hashable:
+  """Gives what a compiled program has to know of operands: their types, and where they lie."""
+  puts = (isinstance(array, jax.Array) and array.committed for array in arrays)
+  return tuple((_shaped(x), x.sharding if is_put else None) for x, is_put in zip(arrays, puts))
 
 
 def _shaped(array: Any) -> Hashable:

@@ -17,7 +17,7 @@ import jax.numpy as jnp
 
 from kinkopt import _jax, _places
 from kinkopt.trace._policy import Policy
-from kinkopt.trace._registry import Call, PrimitiveClass, Winner, classify, rule_of
+from kinkopt.trace._registry import Call, PrimitiveClass, Winner, looked_up
 from kinkopt.trace._site import Site
 
 _WIDE = {
@@ -85,8 +85,8 @@ class Interpreter(abc.ABC):
     self.records: dict[Any, Any] = {}
     self.activity: dict[Any, Any] = {}  # of programs' results, once it is known
     self._path: tuple[int, ...] = ()
-    self._place: _places.Place | None = None  # of the call that led into a library's function
-    self._names: tuple[str, ...] = ()
+    # The equations being run, outermost first, and whether each stands in a library's function.
+    self._callers: tuple[tuple[Any, bool], ...] = ()
 
   @abc.abstractmethod
   def run_winner(self, winner: Winner, call: Call, values: list[Any]) -> list[Any]:
@@ -143,7 +143,7 @@ class Interpreter(abc.ABC):
     """Runs a program, closed or open, on active and plain values."""
     jaxpr, constants = _jax.closed(program)
     environment = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *values], strict=True))
-    outside = self._path, self._place, self._names
+    outside = self._path, self._callers
     is_library = _jax.is_library(program)
 
     def read(atom: Any) -> Any:
@@ -152,20 +152,28 @@ class Interpreter(abc.ABC):
       return environment[atom]
 
     for number, eqn in enumerate(jaxpr.eqns):
-      self._path = (*outside[0], number)
-      known = outside[1] if is_library else None
-      self._place = known or _places.place(eqn) or outside[1]
-      self._names = (*outside[2], _places.name_stack(eqn))
-      with _jax.entered(eqn):
+      self._path, self._callers = (*outside[0], number), (*outside[1], (eqn, is_library))
+      with _jax.under_its_traceback(eqn), eqn.ctx.manager:
         results = self.run_equation(eqn, [read(atom) for atom in eqn.invars])
       environment.update(zip(eqn.outvars, results, strict=True))
-    self._path, self._place, self._names = outside
+    self._path, self._callers = outside
     return [read(atom) for atom in jaxpr.outvars]
+
+  @property
+  def place(self) -> _places.Place | None:
+    """The user's line that the equation being run comes from.
+
+    In a library's function it is that of the call which led into it.
+    """
+    found = None
+    for eqn, is_library in self._callers:
+      found = (found if is_library else None) or _places.place(eqn) or found
+    return found
 
   def site(self, name: str, units: Any) -> Site:
     """Names the equation that is being run."""
-    file, line = self._place or _places.Place()
-    names = "/".join(filter(None, self._names))
+    file, line = self.place or _places.Place()
+    names = "/".join(filter(None, (_places.name_stack(eqn) for eqn, _ in self._callers)))
     return Site(name, file, line, names, tuple(units.shape), self._path)
 
   def recorded(self, run: Callable[[], Any]) -> tuple[Any, dict[Any, Any]]:
@@ -181,7 +189,7 @@ class Interpreter(abc.ABC):
     if not any(map(is_active, values)):
       return _jax.bind(eqn, values)
     name = _jax.name(eqn)
-    rule, kind = rule_of(name), classify(name)
+    kind, rule = looked_up(name)
     if kind is PrimitiveClass.OPAQUE:
       return self.run_opaque(eqn, values)
     if kind is PrimitiveClass.WINNER:
@@ -207,7 +215,7 @@ class Interpreter(abc.ABC):
 
   def run_opaque(self, eqn: Any, values: list[Any]) -> list[Any]:
     """Runs each lane in the program's own dtypes, and says so."""
-    self.opaque[_told(eqn.primitive.name, self._place)] = None
+    self.opaque[_told(eqn.primitive.name, self.place)] = None
 
     def run(index: int) -> list[Any]:
       operands = [
@@ -222,7 +230,7 @@ class Interpreter(abc.ABC):
 
   def note_iterated(self) -> None:
     """Lists a loop whose trip count depends on what moves, as one that ends at a tolerance does."""
-    self.iterated[_told("while", self._place)] = None
+    self.iterated[_told("while", self.place)] = None
 
   def note_cut(self, eqn: Any) -> None:
     """Lists a `stop_gradient` of the user's; those within libraries are theirs to answer for."""

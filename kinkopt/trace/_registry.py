@@ -164,9 +164,12 @@ def _put(kind: PrimitiveClass, names: Sequence[str], rule: Any) -> Any:
   return rule
 
 
-def rule_of(name: str) -> Any:
-  """Gives the rule of a winner or a structural primitive, and None where there is none."""
-  return _RULES[name][1] if name in _RULES else None
+def looked_up(name: str) -> tuple[PrimitiveClass, Any]:
+  """Gives the class of a primitive, and its rule; None where it is just run."""
+  known = _RULES.get(name)
+  if known is not None:
+    return known
+  return (PrimitiveClass.SMOOTH if name in _SMOOTH else PrimitiveClass.OPAQUE), None
 
 
 def is_listed(name: str) -> bool:
@@ -193,10 +196,7 @@ def classify(primitive: Any) -> PrimitiveClass:
   References:
     Selection functions: Scholtes (2012), "Introduction to Piecewise Differentiable Equations".
   """
-  name = getattr(primitive, "name", primitive)
-  if name in _RULES:
-    return _RULES[name][0]
-  return PrimitiveClass.SMOOTH if name in _SMOOTH else PrimitiveClass.OPAQUE
+  return looked_up(getattr(primitive, "name", primitive))[0]
 
 
 def declare_smooth(primitive: Any) -> None:

@@ -4,6 +4,7 @@ import functools
 import subprocess
 import sys
 
+import chex
 import jax
 import jax.numpy as jnp
 import pytest
@@ -38,6 +39,21 @@ def test_the_message_names_leaf_coordinate_rule_and_line():
   line = layer.fun.__code__.co_firstlineno
   assert "`['w']`: the gradient is wrong at 1 of 6 coordinates: `['w'][1, 2]`" in message
   assert f"The rule of `layer` (test_testing.py:{line}) is not its derivative in `w`" in message
+
+
+@pytest.mark.parametrize("check", [assert_gradient, assert_rule])
+def test_the_message_and_the_exception_are_chosen_as_in_chex(check):
+  wrong = jax.custom_jvp(jnp.sin)
+  wrong.defjvp(lambda p, t: (jnp.sin(*p), 1.5 * jnp.cos(p[0]) * t[0]))
+  with pytest.raises(AssertionError, match=r"^Layer 3\n\nGradient check\n"):
+    check(wrong, X, custom_message="Layer 3")
+  with pytest.raises(ValueError, match=r"^Layer 3$"):
+    check(
+      wrong, X, custom_message="Layer 3", include_default_message=False, exception_type=ValueError
+    )
+  chosen = {"custom_message": "Layer 3", "exception_type": ValueError}
+  with pytest.raises(ValueError, match=r"^\[Chex\].*Layer 3"):
+    chex.assert_equal(1, 2, **chosen)
 
 
 @jax.custom_jvp
