@@ -75,7 +75,9 @@ def trace(fun: Callable[..., Any], *args: Any) -> tuple[Any, Any]:
   Returns:
     The closed program, and the pytree of its results' shapes and dtypes.
   """
-  return jax.make_jaxpr(fun, return_shape=True)(*args)
+  # `make_jaxpr` keeps what it traced by the function, and would not see that a value which the
+  # function closes over has changed: a function of its own is traced each time.
+  return jax.make_jaxpr(lambda *args: fun(*args), return_shape=True)(*args)
 
 
 def closed(program: Any) -> tuple[Any, Sequence[Any]]:

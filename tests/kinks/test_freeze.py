@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax import lax
 
-from kinkopt.kinks import PrimitiveClass, classify, declare_smooth, freeze
+from kinkopt.kinks import PrimitiveClass, classify, declare_smooth, freeze, in_float64
 
 POINT = np.array([-1.3, 0.4, 2.1, -0.2, 0.9, 1.6])
 
@@ -269,3 +269,15 @@ def test_a_window_of_nothing_but_padding_has_no_winner(size):
   assert (fun(x)[:2] == -jnp.inf).all()
   np.testing.assert_array_equal(frozen(x), fun(x))
   np.testing.assert_array_equal(frozen(x + 1), fun(x) + 1)
+
+
+def test_a_value_that_the_function_closes_over_may_change():
+  factor = 1.0
+
+  def fun(x):
+    return factor * jnp.abs(x)
+
+  x = jnp.array([-1.0, 2.0])
+  for factor in (1.0, 3.0, 5.0):
+    np.testing.assert_array_equal(freeze(fun, x)(-x), factor * jnp.array([-1.0, -2.0]))
+    np.testing.assert_array_equal(in_float64(fun)(x), factor * jnp.array([1.0, 2.0]))
