@@ -22,7 +22,7 @@ PACKAGE = ROOT / "kinkopt"
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 
 # Files at the top whose names begin with an underscore are ground, too.
-GROUND = {"render", "data"}
+GROUND = {"render", "data", "trace"}
 WINGS = {"kinks", "gradcheck", "rules", "schedules", "newton", "monitor", "flat"}
 ROOF = {"cli", "testing", "_pytest", "__main__"}
 ALLOWED_BETWEEN_WINGS = {("gradcheck", "kinks"), ("monitor", "flat")}
