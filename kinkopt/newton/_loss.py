@@ -110,5 +110,5 @@ class Loss:
 
 
 def _shape_of(operand: Any) -> tuple[tuple[int, ...], Any]:
-  dtype = operand.dtype if hasattr(operand, "dtype") else np.result_type(operand)
+  dtype = operand.dtype if hasattr(operand, "dtype") else jnp.result_type(operand)
   return np.shape(operand), dtype
