@@ -7,6 +7,7 @@ whoever needs them asks here, in words that do not move.
 
 import contextlib
 import functools
+import inspect
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -249,7 +250,11 @@ def kept(most: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
   The most recent ones, until `jax.clear_caches()`.
   """
-  return util.cache(max_size=most, trace_context_in_key=True)
+  # From JAX 0.12 on, a cache is in parts, each of which keeps its share of `most` alone.
+  options: dict[str, Any] = {"max_size": most, "trace_context_in_key": True}
+  if "num_shards" in inspect.signature(util.cache).parameters:
+    options["num_shards"] = 1
+  return util.cache(**options)
 
 
 @functools.cache

@@ -19,7 +19,8 @@ from kinkopt._checks import (
 from kinkopt._coordinates import leaf_names, split_real
 from kinkopt._numerics import compute_dtype
 from kinkopt._typing import PyTree
-from kinkopt.newton._point import Point
+from kinkopt.newton._loss import Loss
+from kinkopt.newton._point import Point, scalar
 
 
 def state_dtype(params: optax.Params) -> jnp.dtype:
@@ -78,10 +79,20 @@ def check_update(
         f"{jnp.result_type(g)}, but the parameter is {jnp.result_type(p)}. Both must be real or "
         "both complex, because a complex number counts as two coordinates."
       )
-  point = Point.of(params, value_fn, arguments)
-  if point.size == 0:  # nothing to differentiate, but the loss is still traced and checked
-    jax.eval_shape(point.value_at, point.parts)
-  return point
+  return _traced_once(Point.of(params, value_fn, arguments))
+
+
+def _traced_once(point: Point) -> Point:
+  """Puts its program in the place of a loss, which is looked at in several places."""
+  value_fn, named = point.value_fn, point.named_arguments(point.value_fn)
+
+  def value(params: PyTree) -> jax.Array:
+    return scalar("value_fn", value_fn(params, **named))
+
+  # Arrays, as those that it is evaluated at, and not the numbers of Python that they may be.
+  params = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.result_type(leaf)), point.params)
+  loss = Loss.traced(value, params, {}, has_aux=False)
+  return dataclasses.replace(point, value_fn=lambda params: loss.value_and_aux(params)[0])
 
 
 def _check_unmasked(caller: str, params: optax.Params) -> None:

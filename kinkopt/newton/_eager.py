@@ -5,7 +5,6 @@ An update of Newton's method searches in a loop, and JAX compiles a loop that it
 the meantime, as when it closes over a batch; but it is compiled only if its program has changed.
 """
 
-import collections
 import functools
 import hashlib
 from collections.abc import Callable
@@ -17,7 +16,7 @@ import optax
 
 from kinkopt import _jax
 
-_KEPT = 16  # programs of each transform
+_KEPT = 128
 _ARGUMENTS = (jax.Array, np.ndarray, float, complex, np.inexact)
 
 
@@ -27,7 +26,6 @@ def compiled(update: Callable[..., Any]) -> Callable[..., Any]:
   Arrays and fractions are arguments of the program, those that the loss closes over too. Whatever
   else it is called with, such as a flag or a count, the loss may branch on: it is traced as it is.
   """
-  programs: collections.OrderedDict[Any, Callable[..., Any]] = collections.OrderedDict()
 
   @functools.wraps(update)
   def maybe_compiled(
@@ -54,11 +52,15 @@ def compiled(update: Callable[..., Any]) -> Callable[..., Any]:
 
     lowered = jax.jit(newton_update).lower(*operands)
     shardings = [getattr(x, "sharding", None) for x in jax.tree.leaves(operands)]
-    key = hashlib.sha256(lowered.as_text().encode()).digest(), *shardings
-    run = programs.pop(key, None) or lowered.compile()
-    programs[key] = run
-    if len(programs) > _KEPT:
-      programs.popitem(last=False)
-    return jax.tree.unflatten(jax.tree.structure(shapes), run(*operands))
+    kept = _kept(hashlib.sha256(lowered.as_text().encode()).digest(), tuple(shardings))
+    if "run" not in kept:
+      kept["run"] = lowered.compile()
+    return jax.tree.unflatten(jax.tree.structure(shapes), kept["run"](*operands))
 
   return maybe_compiled
+
+
+@_jax.kept(_KEPT)
+def _kept(text: bytes, shardings: tuple[Any, ...]) -> dict[str, Any]:
+  """Gives what is kept of a program; at first nothing."""
+  return {}

@@ -10,38 +10,22 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
+from kinkopt import _jax
 from kinkopt._checks import NON_NEGATIVE, Interval, check_floating, check_integer, check_number
 from kinkopt._coordinates import split_real
-from kinkopt._numerics import all_finite, machine_eps
+from kinkopt._numerics import machine_eps
 from kinkopt.newton._implicit import minimiser
+from kinkopt.newton._kept import has_own_functions, programs_of
+from kinkopt.newton._lanes import Loop
 from kinkopt.newton._lanes import loop as lanes_loop
-from kinkopt.newton._newton import NOISE, NewtonState, newton
-from kinkopt.newton._outcome import Outcome
-from kinkopt.newton._point import scalar, with_names
-from kinkopt.newton._solution import Solution, Stop
-
-# A line search that finds nothing may find something from the next start of its own; three times
-# the same nothing is the end. Losses that do not differ ten times in a row are noise.
-PATIENCE_WITHOUT_STEP = 3
-PATIENCE_WITHOUT_CHANGE = 10
-PATIENCE_UPHILL = 10
+from kinkopt.newton._loss import Form, Loss, OtherShapes, without_constants, write_loss
+from kinkopt.newton._newton import newton
+from kinkopt.newton._point import with_names
+from kinkopt.newton._rounds import Rounds
+from kinkopt.newton._solution import Solution
+from kinkopt.trace._program import Program
 
 NEWTON = newton()  # one object, so that one compiled loop serves all calls without an optimizer
-
-
-class _Carry(NamedTuple):
-  params: optax.Params
-  state: optax.OptState
-  value: jax.Array
-  grads: optax.Updates
-  size: jax.Array  # of the gradient's largest coordinate
-  best: jax.Array  # the least `size` so far
-  still: jax.Array  # updates in a row that moved nothing
-  quiet: jax.Array  # updates in a row after which the loss was the same but for rounding
-  uphill: jax.Array  # updates, from the first on, that climbed
-  is_spent: jax.Array  # whether another step like the last could not be told from rounding
-  steps: jax.Array
-  stopped: jax.Array
 
 
 def minimize(
@@ -64,9 +48,9 @@ def minimize(
     fun: `(params, **data) -> loss`, one real number; with `has_aux`, `(loss, aux)`.
     params: where to start; a tree of floating or complex arrays.
     optimizer: `newton()` by default. Keep the object if you call often: the loop is compiled once
-      for each function and optimizer.
-    data: further arguments of `fun`, by name. What is closed over instead is compiled in anew for
-      each new closure.
+      for each optimizer and each text that `fun` is traced to, whatever arrays it closes over; once
+      for each `fun`, if functions of your own stand in the optimizer.
+    data: further arguments of `fun`, by name.
     tol: what no coordinate of the gradient may exceed in the end, in the unit of the gradient. None
       takes `sqrt(machine_eps)` of the parameters' widest dtype.
     max_steps: the most updates.
@@ -124,15 +108,25 @@ def minimize(
       "`kinkopt.newton.newton()` or `optax.lbfgs()`."
     )
   params = jax.tree.map(lambda leaf: jnp.array(leaf, jnp.result_type(leaf)), params)
-  return _minimize(
-    params, dict(data or {}), tol, jnp.int32(max_steps), fun=fun, optimizer=optimizer,
-    has_aux=has_aux, callback=callback, batch_size=batch_size,
-  )  # fmt: skip
+  operands = params, dict(data or {}), tol, jnp.int32(max_steps)
+  way = _Way(optimizer, has_aux, callback, batch_size)
+  if not (_jax.is_traced() or has_own_functions(optimizer)):
+    found = _by_text(fun, way, operands)
+    if found is not None:
+      return found
+  return _minimize(*operands, fun=fun, way=way)
 
 
-@functools.partial(
-  jax.jit, static_argnames=("fun", "optimizer", "has_aux", "callback", "batch_size")
-)
+class _Way(NamedTuple):
+  """How a loss is minimised, all but the numbers."""
+
+  optimizer: optax.GradientTransformation
+  has_aux: bool
+  callback: Callable[[int, float, float], None] | None
+  batch_size: int | None
+
+
+@functools.partial(jax.jit, static_argnames=("fun", "way"))
 def _minimize(
   params: optax.Params,
   data: dict[str, Any],
@@ -140,138 +134,64 @@ def _minimize(
   max_steps: jax.Array,
   *,
   fun: Callable[..., Any],
-  optimizer: optax.GradientTransformation,
-  has_aux: bool,
-  callback: Callable[[int, float, float], None] | None,
-  batch_size: int | None,
+  way: _Way,
 ) -> Solution:
-  parts, join = split_real(params)
-  if tol is None:
-    tol = machine_eps(parts[0].dtype if parts else jnp.float32) ** 0.5
-
-  def value_and_aux(params: optax.Params, **named: Any) -> tuple[jax.Array, Any]:
-    found = fun(params, **{**data, **named})
-    value, aux = found if has_aux else (found, None)
-    return scalar("fun", value), aux
-
-  def value_fn(params: optax.Params, **named: Any) -> jax.Array:
-    return value_and_aux(params, **named)[0]
-
-  with_names(value_fn, data)
-
-  rounds = _Rounds(
-    value_fn, optax.with_extra_args_support(optimizer), data, tol, max_steps, callback
-  )
+  loss = Loss.traced(fun, params, data, way.has_aux)
+  value_fn, loop = _posed(loss, way, params, tol, max_steps)
+  _, join = split_real(params)
 
   def gradient(parts: list[jax.Array]) -> list[jax.Array]:
     return jax.grad(lambda parts: value_fn(join(parts)))(parts)
 
-  loop = lanes_loop(rounds.begin, rounds.advance, rounds.is_done, params, batch_size)
   end = minimiser(loop, gradient, params)
-  value, aux = value_and_aux(end.params)
+  value, aux = loss.value_and_aux(end.params)  # once more, since the loop has no derivative
   return Solution(end.params, value, end.size, end.steps, end.stopped, end.state, aux)
 
 
-class _Rounds(NamedTuple):
-  """One update after another, until there is a reason to stop."""
-
-  value_fn: Callable[[optax.Params], jax.Array]
-  optimizer: optax.GradientTransformationExtraArgs
-  data: dict[str, Any]
-  tol: ArrayLike
-  max_steps: jax.Array
-  callback: Callable[[int, float, float], None] | None
-
-  def begin(self, params: optax.Params) -> _Carry:
-    value, grads, size, is_finite = self._look(params)
-    zero = jnp.zeros([], jnp.int32)
-    stopped = self._reason(~is_finite, size, [(self.max_steps <= zero, Stop.MAX_STEPS)])
-    state = self.optimizer.init(params)
-    no = jnp.array(False)
-    return _Carry(params, state, value, grads, size, size, zero, zero, zero, no, zero, stopped)
-
-  def is_done(self, carry: _Carry) -> jax.Array:
-    return carry.stopped != Stop.NOT_YET.code
-
-  def advance(self, at: _Carry) -> _Carry:
-    updates, state = self.optimizer.update(
-      at.grads, at.state, at.params, value=at.value, grad=at.grads, value_fn=self.value_fn,
-      **self.data,
-    )  # fmt: skip
-    params = optax.apply_updates(at.params, updates)
-    value, grads, size, is_finite = self._look(params)
-    steps = jnp.asarray(optax.safe_increment(at.steps))
-    is_moved = _any(jax.tree.map(lambda a, b: jnp.any(a != b), params, at.params))
-    noise = NOISE * machine_eps(value.dtype) * jnp.maximum(jnp.abs(value), jnp.abs(at.value))
-    is_quiet = (jnp.abs(value - at.value) <= noise) & (size > at.best / 2)
-    climbs = (_dot(at.grads, updates) > 0) & (value > at.value + noise)
-    still = jnp.where(is_moved, 0, at.still + 1)
-    quiet = jnp.where(is_quiet, at.quiet + 1, 0)
-    uphill = at.uphill + climbs
-    magnitudes = lambda tree: jax.tree.map(jnp.abs, tree)  # noqa: E731
-    is_spent = jnp.where(
-      is_moved, _dot(magnitudes(grads), magnitudes(updates)) <= noise, at.is_spent
-    )
-    is_stuck = still >= PATIENCE_WITHOUT_STEP
-    stopped = self._reason(
-      ~is_finite,
-      size,
-      [
-        (_is_at_floor(state) | (is_stuck & is_spent), Stop.PRECISION_FLOOR),
-        (quiet >= PATIENCE_WITHOUT_CHANGE, Stop.PRECISION_FLOOR),
-        (is_stuck, Stop.NO_DESCENT),
-        ((uphill == steps) & (steps >= PATIENCE_UPHILL), Stop.UPHILL),
-        (steps >= self.max_steps, Stop.MAX_STEPS),
-      ],
-    )
-    if self.callback is not None:
-      # Lanes that are done are stepped with the others, for nothing.
-      jax.debug.callback(
-        functools.partial(_tell, self.callback), ~self.is_done(at), steps, value, size
-      )
-    old = (at.params, at.value, at.grads, at.size)
-    taken = jax.tree.map(lambda a, b: jnp.where(is_finite, a, b), (params, value, grads, size), old)
-    params, value, grads, size = taken
-    best = jnp.minimum(at.best, size)
-    return _Carry(
-      params, state, value, grads, size, best, still, quiet, uphill, is_spent, steps, stopped
-    )
-
-  def _look(self, params: optax.Params) -> tuple[jax.Array, optax.Updates, jax.Array, jax.Array]:
-    """Gives the loss, the direction of steepest ascent, its size, and whether all is finite."""
-    value, grads = jax.value_and_grad(self.value_fn)(params)
-    grads = optax.tree.conj(grads)
-    parts = split_real(grads)[0]
-    sizes = [jnp.max(jnp.abs(part), initial=0) for part in parts]
-    is_finite = all_finite([value, *parts])
-    size = jnp.max(jnp.stack(sizes)) if sizes else jnp.zeros([], value.dtype)
-    return value, grads, size, is_finite
-
-  def _reason(
-    self, is_broken: jax.Array, size: jax.Array, others: list[tuple[jax.Array, Stop]]
-  ) -> jax.Array:
-    first = [(is_broken, Stop.NOT_FINITE), (size <= self.tol, Stop.CONVERGED)]
-    conditions, stops = zip(*first, *others)
-    code = jnp.select(list(conditions), [stop.code for stop in stops], Stop.NOT_YET.code)
-    return code.astype(jnp.int32)
+def _by_text(fun: Callable[..., Any], way: _Way, operands: tuple[Any, ...]) -> Solution | None:
+  """Minimises by what was compiled for a program of the same text; None: nothing can be kept."""
+  params, data, *_ = operands
+  write = functools.partial(write_loss, fun, params, data, way.has_aux)
+  program = write()
+  kept = programs_of(write, program, (Form.of(program), way))
+  if kept is None:
+    return None
+  if "run" not in kept:
+    kept["run"] = _compiled(program, way)
+  try:
+    return kept["run"] and kept["run"](list(_jax.closed(program.code)[1]), *operands)
+  except OtherShapes:
+    kept["run"] = None
+    return None
 
 
-def _tell(callback: Callable[..., None], is_step: bool, *row: Any) -> None:
-  if is_step:
-    callback(*row)
+def _compiled(program: Program, way: _Way) -> Callable[..., Solution]:
+  form, code = Form.of(program), without_constants(program)
+
+  @jax.jit
+  def _minimize(constants: list[Any], params: Any, data: Any, tol: Any, max_steps: Any) -> Solution:
+    run = lambda leaves: _jax.evaluate(code, [], [*constants, *leaves])  # noqa: E731
+    loss = Loss(form, run, data)
+    _, loop = _posed(loss, way, params, tol, max_steps)
+    end = loop.carry.unflatten(loop.run(loop.constants, jax.tree.leaves(params)))
+    value, aux = loss.value_and_aux(end.params) if way.has_aux else (end.value, None)
+    return Solution(end.params, value, end.size, end.steps, end.stopped, end.state, aux)
+
+  return _minimize
 
 
-def _any(tree: Any) -> jax.Array:
-  return jnp.any(jnp.stack(jax.tree.leaves(tree) or [jnp.array(False)]))
+def _posed(
+  loss: Loss, way: _Way, params: optax.Params, tol: ArrayLike | None, max_steps: jax.Array
+) -> tuple[Callable[..., jax.Array], Loop]:
+  """Gives the loss alone, as an optimizer asks for it, and the loop that minimises it."""
+  if tol is None:
+    parts, _ = split_real(params)
+    tol = machine_eps(parts[0].dtype if parts else jnp.float32) ** 0.5
 
+  def value_fn(params: optax.Params, **named: Any) -> jax.Array:
+    return loss.value_and_aux(params, **named)[0]
 
-def _dot(a: Any, b: Any) -> jax.Array:
-  pairs = zip(split_real(a)[0], split_real(b)[0])
-  return jnp.sum(jnp.stack([jnp.zeros([])] + [jnp.sum(x * y) for x, y in pairs]))
-
-
-def _is_at_floor(state: optax.OptState) -> jax.Array:
-  """Says whether a Newton transform has seen that rounding hides what is left."""
-  is_newton = lambda node: isinstance(node, NewtonState)  # noqa: E731
-  nodes = [node for node in jax.tree.leaves(state, is_leaf=is_newton) if is_newton(node)]
-  return _any([node.outcome == Outcome.PRECISION_FLOOR.code for node in nodes])
+  with_names(value_fn, loss.data)
+  optimizer = optax.with_extra_args_support(way.optimizer)
+  rounds = Rounds(value_fn, optimizer, loss.data, tol, max_steps, way.callback)
+  return value_fn, lanes_loop(rounds.begin, rounds.advance, rounds.is_done, params, way.batch_size)

@@ -117,7 +117,7 @@ def test_losses_that_are_made_anew_are_let_go_and_compile_once(compilations):
 
 
 def test_only_so_many_programs_are_kept(monkeypatch, compilations):
-  monkeypatch.setattr(_eager, "_KEPT", 2)
+  monkeypatch.setattr(_eager, "_kept", _jax.kept(2)(lambda text, shardings: {}))
   tx = scale_by_newton()
   for n in (1, 2, 1, 3, 1, 2):  # the last 2 was let go
     p = jnp.ones(n)
@@ -146,3 +146,31 @@ def test_errors_are_those_of_the_update():
   tx = newton()
   with pytest.raises(TypeError, match="`value_fn` must return one real number"):
     tx.update(START, tx.init(START), START, value_fn=lambda p: p["a"])
+
+
+@each_transform
+def test_a_transform_made_anew_finds_what_was_compiled_until_the_caches_are_cleared(
+  make, compilations
+):
+  for _ in range(2):
+    tx = make()
+    step(tx, START, tx.init(START))
+  assert compilations("newton_update") == 1
+  jax.clear_caches()
+  step(tx, START, tx.init(START))
+  assert compilations("newton_update") == 2
+
+
+@each_transform
+@pytest.mark.parametrize("around", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_the_loss_is_traced_once(make, around):
+  calls, tx = [], make()
+
+  def counted(p, scale):
+    calls.append(p)
+    return loss(p, scale)
+
+  grads = jax.grad(loss)(START)
+  update = around(lambda p: tx.update(grads, tx.init(p), p, value_fn=counted, scale=1.0))
+  update(START)
+  assert len(calls) == 1
