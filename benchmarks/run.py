@@ -50,6 +50,7 @@ SUBJECTS = {
   "gradcheck_bugs": Subject((*WORKERS, "--peer-seeds", "1"), (*WORKERS, "--quick")),
   "gradcheck_cost": Subject(quick=("--sizes", "1e3", "1e5")),
   "gradcheck_bounds": Subject(WORKERS, (*WORKERS, "--members", "10", "--points", "3")),
+  "time_to_verdict": Subject(quick=("--rounds", "1", "--models", "tiny", "mlp")),
   "kinks": Subject(quick=("--quick",)),
   "kinks_accuracy": Subject(quick=("--quick",)),
   "rules": Subject(quick=("--quick",)),

@@ -27,7 +27,7 @@ COMPILE_FAST = "--xla_backend_optimization_level=0"
 
 
 # Of a test with many cases, the share that runs by default.
-ONE_IN = 8
+ONE_IN = 16
 AT_LEAST = 2
 
 

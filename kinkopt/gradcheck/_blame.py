@@ -23,6 +23,8 @@ from kinkopt.trace._policy import Policy
 from kinkopt.trace._program import Program
 from kinkopt.trace._replay import Replay
 
+# A direction along which a rule nearly cancels would make much of little.
+_CANCELLED = 0.1
 _WAYS_ON_A_KINK = 12
 
 
@@ -166,7 +168,7 @@ def _off(claims: jax.Array, claim: jax.Array, right: jax.Array) -> jax.Array:
   """Gives the relative error of a claim along a direction."""
   gap = jnp.abs(claim - right)
   # A direction along which nearly nothing happens would make much of rounding.
-  size = jnp.maximum(jnp.maximum(jnp.abs(claim), jnp.abs(right)), 1e-3 * norm(claims))
+  size = jnp.maximum(jnp.maximum(jnp.abs(claim), jnp.abs(right)), _CANCELLED * norm(claims))
   return jnp.where(gap > 0, gap / size, 0.0)
 
 

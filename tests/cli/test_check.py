@@ -263,9 +263,13 @@ def test_ctrl_c_leaves_a_report_of_what_was_seen(call, folder):
     "  turns.append(x)\n"
     "  if len(turns) == 30:\n"
     "    os.kill(os.getpid(), signal.SIGINT)\n"
-    "def loss(params):\n"
+    "@jax.custom_jvp\n"
+    "def sine(x):\n"
+    "  return jnp.sin(x)\n"
+    "sine.defjvp(lambda p, t: (jnp.sin(*p), 1.1 * jnp.cos(*p) * t[0]))\n"
+    "def loss(params):\n"  # one leaf is wrong, so that each is looked at by itself
     "  jax.debug.callback(press, params['00'][0])\n"
-    "  return sum(jnp.sum(jnp.sin(x)) for x in params.values())\n"
+    "  return sum(jnp.sum(jnp.sin(x)) for x in params.values()) + jnp.sum(sine(params['59']))\n"
     "POINT = ({f'{i:02}': jnp.linspace(0, 1, 4) for i in range(60)},)\n"
   )
   before = signal.signal(signal.SIGINT, signal.default_int_handler)
