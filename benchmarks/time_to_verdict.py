@@ -143,6 +143,7 @@ def _main() -> None:
   parser.add_argument("--against", metavar="REVISION", help="another build, from git")
   parser.add_argument("--rounds", type=int, default=3)
   parser.add_argument("--models", nargs="*")
+  parser.add_argument("--only", nargs="*", help="of the contestants")
   parser.add_argument("--json", type=pathlib.Path)
   parser.add_argument("--row", nargs=2, help=argparse.SUPPRESS)
   options = parser.parse_args()
@@ -155,6 +156,7 @@ def _main() -> None:
     paths = {OURS: str(ROOT), FLOOR: None, CHECK_GRADS: None, CHEX: None}
     if options.against:
       paths[OTHER] = _build(options.against, folder)
+    paths = {name: path for name, path in paths.items() if name in (options.only or paths)}
     names = options.models or [*models.MODELS, FIFTY]
     taken: dict[tuple[str, str], dict[str, list[float]]] = {}
     for _ in range(options.rounds):
@@ -174,12 +176,15 @@ def _main() -> None:
   seen = [model for model in names if model != FIFTY]
   at = lambda model, contestant, column="first": best[model, contestant][column]  # noqa: E731
   ratio = functools.partial(_ratio, seen, at)
-  print(f"\nfirst : floor        {ratio((OURS, 'first'), (FLOOR, 'first')):.2f}")
-  print(f"first : check_grads  {ratio((OURS, 'first'), (CHECK_GRADS, 'first')):.2f}")
-  print(f"second : first       {ratio((OURS, 'second'), (OURS, 'first')):.3f}")
-  if options.against:
-    print(f"first : {options.against}      {ratio((OURS, 'first'), (OTHER, 'first')):.3f}")
-    print(f"wrong : {options.against}      {ratio((OURS, 'wrong'), (OTHER, 'wrong')):.3f}")
+  for above, other, below in (
+    ("first", FLOOR, "first"),
+    ("first", CHECK_GRADS, "first"),
+    ("second", OURS, "first"),
+    ("first", OTHER, "first"),
+    ("wrong", OTHER, "wrong"),
+  ):
+    if OURS in paths and other in paths:
+      print(f"{above} : {below} of {other:12} {ratio((OURS, above), (other, below)):.3f}")
   if options.json:
     options.json.write_text(json.dumps({" ".join(row): c for row, c in best.items()}, indent=1))
 
