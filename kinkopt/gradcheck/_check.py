@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from kinkopt._checks import Interval, check_integer
 from kinkopt._coordinates import leaf_names
@@ -147,7 +148,8 @@ def check_gradient(
   written, given = _handed(gradient, has_aux, program, layout, is_single)
   stages = Stages(question, program, written, layout, seed_of(key))
   run = Run(stages, given, slack_of(gradient), probes, progress)
-  leaves = run.judge(_MODES[mode], sweep, locate)
+  with np.errstate(all="ignore"):  # what is not finite is told, not warned of
+    leaves = run.judge(_MODES[mode], sweep, locate)
   is_wrong = any(leaf.verdict in WRONG for leaf in leaves)
   is_blamed = is_wrong and locate and gradient is None and not run.watch.is_stopped
   blame = run.blame() if is_blamed else ()

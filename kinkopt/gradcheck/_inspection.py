@@ -132,8 +132,7 @@ class Inspection(Looks):
   ) -> Slopes:
     seen = self.look_at(stretches, [factor * steps_of(s.high - s.low) for s in stretches])
     known = rounding_of(seen.size) if noise is None else noise
-    with np.errstate(all="ignore"):
-      value, error = map(np.array, extrapolate(seen.right, seen.left, seen.steps, known))
+    value, error = map(np.array, extrapolate(seen.right, seen.left, seen.steps, known))
     differences = (seen.right - seen.left) / (2 * seen.steps)
     for stretch, *ladder in zip(
       stretches, seen.steps.T, differences.T, seen.claim[0], value, error, strict=True
@@ -214,11 +213,10 @@ class Inspection(Looks):
     ladders = [np.append(0.0, steps_of(s.high - s.low, _AT_AN_EDGE)) for s in stretches]
     seen = self.look_at(stretches, ladders)
     center = seen.right[0]
-    with np.errstate(all="ignore"):
-      (right, error), (left, other) = (
-        extrapolate_from_one_side(values[1:], center, sign * seen.steps[1:])
-        for values, sign in ((seen.right, 1), (seen.left, -1))
-      )
+    (right, error), (left, other) = (
+      extrapolate_from_one_side(values[1:], center, sign * seen.steps[1:])
+      for values, sign in ((seen.right, 1), (seen.left, -1))
+    )
     is_right = np.isfinite(error)
     value, error = np.where(is_right, right, left), np.where(is_right, error, other)
     return Slopes(seen.claim[0].copy(), value, error, seen.length[0].copy())

@@ -101,6 +101,7 @@ class Stages:
   ):
     self.question, self.program, self.gradient = question, program, gradient
     self.layout, self.seed = layout, seed
+    self._seconds = 0.0  # that the last stage took to run
     self.calls = _CALLS[sum(layout.sizes) <= _SMALL]
     key = fingerprints([program, gradient])
     self._kept = {} if key is None else _kept((key, question, layout.places, self.calls))
@@ -173,10 +174,8 @@ class Stages:
     count = len(steps)
     rest = (0, self.calls[0] - count)
     table = np.pad(which.astype(np.int32), rest), np.pad(steps, rest)
-    start = time.perf_counter()
     seen = self._trusted("look", args, ways, *table, np.int32(count))
-    seconds = time.perf_counter() - start
-    if to_come * seconds > _PATIENCE * count:
+    if to_come * self._seconds > _PATIENCE * count:
       self._hurry("look", self._operands(args, ways, *table, np.int32(count)))
     columns = (np.asarray(x)[:count] for x in (seen.values, seen.sizes, seen.ties))
     return dataclasses.replace(seen, **dict(zip(("values", "sizes", "ties"), columns)))
@@ -223,7 +222,9 @@ class Stages:
     try:
       compiled = self._find(stage, operands) or self._compile(stage, operands)
       with jax.enable_x64(True):
+        start = time.perf_counter()
         found = jax.block_until_ready(compiled(*operands))
+        self._seconds = time.perf_counter() - start
     except jax.errors.JaxRuntimeError as error:
       if "RESOURCE_EXHAUSTED" in str(error):
         error.add_note(_TOO_LARGE)
@@ -252,11 +253,14 @@ class Stages:
     return stage, places_of(jax.tree.leaves(operands))
 
   def _find(self, stage: str, operands: tuple[Any, ...]) -> Any:
-    kept = self._kept.get(self._key(stage, operands))
-    if kept is None:
-      return None
-    compiled = kept.compiled
-    return compiled.result() if isinstance(compiled, concurrent.futures.Future) else compiled
+    key = self._key(stage, operands)
+    kept = self._kept.get(key)
+    if kept is None or not isinstance(kept.compiled, concurrent.futures.Future):
+      return kept and kept.compiled
+    del self._kept[key]  # should it raise
+    compiled = kept.compiled.result()
+    self._kept[key] = kept._replace(compiled=compiled)
+    return compiled
 
   def _compile(self, stage: str, operands: tuple[Any, ...], is_later: bool = False) -> Any:
     """Compiles a stage and keeps it; `is_later`: in a thread, while others are traced."""
