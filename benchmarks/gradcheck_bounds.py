@@ -23,10 +23,12 @@ from _timing import describe_run
 
 sys.path.insert(0, str(pathlib.Path(__file__).parents[1]))
 
-from kinkopt.gradcheck._probes import Point, Probe
-
 from kinkopt.gradcheck._differences import extrapolate, rounding_of
-from kinkopt.gradcheck._residuals import steps_of
+from kinkopt.gradcheck._directions import direction, fold, leaf_seeds, seed_of
+from kinkopt.gradcheck._point import Layout, Point, named, weights_of
+from kinkopt.gradcheck._residuals import steps_of, unit_of
+from kinkopt.trace._policy import Policy
+from kinkopt.trace._program import write_program
 from tests.kinks import corpus
 from tests.kinks.exceptions import EXCEPTIONS
 
@@ -35,27 +37,28 @@ def _program(member: corpus.Member) -> Any:
   argnums = (member.argnums,) if isinstance(member.argnums, int) else member.argnums
 
   def run(args: tuple[Any, ...], key: jax.Array, turn: jax.Array) -> jax.Array:
-    point = Point(member.fun, args, argnums, key)
+    program = write_program("gradcheck_bounds", member.fun, args, argnums)
+    layout, seed = Layout.of(args, argnums), seed_of(key)
     with jax.enable_x64(True):
-      sizes = [leaf.size for leaf in point.leaves]
-      number = turn % len(sizes)
-      probe = Probe(
-        number,
-        jnp.int32(0),
-        jnp.int32(0),
-        jnp.asarray(sizes, jnp.int32)[number],
-        jnp.asarray(False),
-      )
-      zero = [jnp.zeros_like(leaf) for leaf in point.leaves]
-      steps = jnp.asarray(np.stack(list(map(steps_of, sizes))))[number]
-      rise = point.look(zero, probe, steps)
-      found = extrapolate(rise.right, rise.left, rise.steps, rounding_of(rise.size))
+      point = Point(program, program, layout, weights_of(seed, program.result), Policy())
+      leaves, number = point.leaves, turn % len(layout.sizes)
+      seeds = leaf_seeds(fold(seed, 0), named(args, argnums))
+      way = [
+        jnp.where(number == n, direction(seeds[place], leaf.shape, leaf.dtype), 0)
+        for n, (place, leaf) in enumerate(zip(layout.places, leaves))
+      ]
+      units = jnp.stack(list(map(unit_of, leaves)))
+      ladders = jnp.asarray(np.stack(list(map(steps_of, layout.sizes))))
+      steps = units[number] * ladders[number]
 
-      def value(leaves: list[jax.Array]) -> jax.Array:
-        return point.contracted(point.frozen(*point.joined(leaves)))
+      def evaluate(step: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return point.frozen([leaf + step * v for leaf, v in zip(leaves, way)])[:2]
 
-      truth = jax.jvp(value, (point.leaves,), (point.along(probe),))[1]
-      return jnp.stack([found.value, found.error, truth, jnp.max(jnp.abs(rise.right))])
+      values, size = jax.lax.map(evaluate, jnp.concatenate([steps, -steps]))
+      (right, left), size = values.reshape(2, -1), size.reshape(2, -1).max(0)
+      found = extrapolate(right, left, steps, rounding_of(size))
+      truth = jax.jvp(lambda leaves: point.frozen(leaves)[0], (leaves,), (way,))[1]
+      return jnp.stack([found.value, found.error, truth, jnp.max(jnp.abs(right))])
 
   return run
 

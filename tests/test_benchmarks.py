@@ -1,5 +1,6 @@
 """The page of the benchmarks is made of what they print."""
 
+import ast
 import importlib.util
 import pathlib
 
@@ -57,3 +58,11 @@ def test_a_section_has_the_facts_the_table_and_the_picture(tmp_path, monkeypatch
   assert (tmp_path / "monitor.png").read_bytes().startswith(b"\x89PNG")
   assert "It failed, with exit code 3" in run.section(kept | {"exit code": 3})
   assert "```\nplain words\n```" in run.section(kept | {"lines": ["plain words"]})
+
+
+def test_what_the_benchmarks_import_of_kinkopt_is_there():
+  trees = [ast.parse(path.read_text()) for path in (ROOT / "benchmarks").glob("*.py")]
+  for node in (node for tree in trees for node in ast.walk(tree)):
+    if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("kinkopt."):
+      module = importlib.import_module(node.module)
+      assert [alias.name for alias in node.names if not hasattr(module, alias.name)] == []
