@@ -326,19 +326,10 @@ def test_jitted_functions_are_compiled_once_and_others_are_looked_at_again(compi
   assert not check_gradient(fun, X, gradient=gradient).ok
 
 
-@pytest.mark.parametrize(
-  "fun",
-  [
-    lambda x: jnp.sum(jnp.exp(800 * x)),
-    lambda x: jnp.sum(x * jnp.inf),
-    lambda x: jnp.sum(jnp.where(x > 0, 1 / x, jnp.inf)),
-    lambda x: jnp.sum(jnp.exp(100 * x).astype(jnp.float32)),
-  ],
-)
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("fun", [lambda x: jnp.sum(jnp.exp(800 * x)), lambda x: jnp.sum(x / 0.0)])
 def test_what_is_not_finite_is_told_and_numpy_warns_of_nothing(fun, dtype):
-  report = check_gradient(fun, jnp.array([0.0, 1.0], dtype))
-  assert report.verdict is not Verdict.HAPPY or np.isfinite(fun(jnp.array([0.0, 1.0], dtype)))
+  assert check_gradient(fun, jnp.array([0.5, 1.0], dtype)).verdict is Verdict.NOT_FINITE
 
 
 def test_progress_is_told_and_batches_change_nothing():
