@@ -30,18 +30,17 @@ __all__ = [
   "VjpRule",
   "bind",
   "closed",
-  "compiler_options",
   "context",
   "depends",
   "evaluate",
   "expanded",
   "has_narrow_floats",
-  "has_programs",
   "is_file_of_library",
   "is_library",
   "is_traced",
   "jvp_rule",
   "kept",
+  "light_compilation",
   "name",
   "program",
   "programs_in",
@@ -154,11 +153,6 @@ def under_its_traceback(eqn: Any) -> contextlib.AbstractContextManager[None]:
   return source_info_util.user_context(eqn.source_info.traceback, name_stack=stack)
 
 
-def has_programs(eqn: Any) -> bool:
-  """Whether an equation holds programs, as calls, branches and loops do."""
-  return bool(programs_in(eqn))
-
-
 class JvpRule(NamedTuple):
   """A `custom_jvp` function: its program, and the program of its rule."""
 
@@ -258,21 +252,20 @@ def kept(most: int) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
 
 
 @functools.cache
-def compiler_options(is_light: bool) -> dict[str, bool | str]:
-  """Gives options of XLA for a program that is run a few times only: `is_light`.
+def light_compilation() -> dict[str, bool | str]:
+  """Gives options of XLA for a program that is run a few times only; none but on a CPU.
 
-  Measured on the two oldest and newest JAX: level 0 of LLVM halves the compilation, and older
-  emitters of fused loops, which JAX 0.12 no longer has, halve the rest.
+  Measured on JAX 0.10.2 and 0.12: level 0 of LLVM halves the compilation, and the older emitters of
+  fused loops, which JAX 0.12 no longer has, halve the rest.
   """
   options: dict[str, bool | str] = {}
-  if is_light and jax.default_backend() == "cpu":
+  if jax.default_backend() == "cpu":
+    nothing = jax.jit(lambda: None).lower()
     wished = {"xla_backend_optimization_level": "0", "xla_cpu_use_fusion_emitters": False}
     for name, value in wished.items():
-      try:
-        jax.jit(lambda: None).lower().compile({name: value})
-      except jax.errors.JaxRuntimeError:
-        continue
-      options[name] = value
+      with contextlib.suppress(jax.errors.JaxRuntimeError):
+        nothing.compile({name: value})
+        options[name] = value
   return options
 
 

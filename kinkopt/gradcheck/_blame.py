@@ -160,9 +160,6 @@ class _Judge(Replay):
 
     return evaluate
 
-  def alone(self) -> Replay:
-    return Replay.within(self)
-
 
 def _off(claims: jax.Array, claim: jax.Array, right: jax.Array) -> jax.Array:
   """Gives the relative error of a claim along a direction."""
@@ -259,7 +256,7 @@ class _Watch(Replay):
 
   def run_equation(self, eqn: Any, values: list[Any]) -> list[Any]:
     results = super().run_equation(eqn, values)
-    if any(map(is_active, values)) and not _jax.has_programs(eqn):
+    if any(map(is_active, values)) and not _jax.programs_in(eqn):
       operands, found = ([lane(v, 0) for v in row] for row in (values, results))
       were_finite = jnp.all(jnp.stack([_is_finite(x) for x in operands if is_inexact(x)]))
       lost = [jnp.sum(~jnp.isfinite(x), dtype=jnp.int32) for x in found if is_inexact(x)]
@@ -268,9 +265,6 @@ class _Watch(Replay):
         units = jax.ShapeDtypeStruct((), jnp.int32)
         self.merge(self.site(_jax.name(eqn), units), _Made(made))
     return results
-
-  def alone(self) -> Replay:
-    return Replay.within(self)
 
 
 def _is_finite(value: Any) -> jax.Array:

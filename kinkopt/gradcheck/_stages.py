@@ -264,7 +264,7 @@ class Stages:
 
   def _compile(self, stage: str, operands: tuple[Any, ...], is_later: bool = False) -> Any:
     """Compiles a stage and keeps it; `is_later`: in a thread, while others are traced."""
-    lowered, options = self._lower(stage, operands), _jax.compiler_options(is_light=True)
+    lowered, options = self._lower(stage, operands), _jax.light_compilation()
     compiled = (
       _compiler().submit(lowered.compile, options) if is_later else lowered.compile(options)
     )
@@ -297,7 +297,7 @@ class Stages:
     """Compiles a stage anew, to run fast, unless it is compiled so."""
     key = self._key(stage, operands)
     kept = self._kept[key]
-    if not kept.is_fast and _jax.compiler_options(is_light=True):
+    if not kept.is_fast and _jax.light_compilation():
       compiled = self._lower(stage, operands).compile()
       self._kept[key] = kept._replace(compiled=compiled, is_fast=True)
 

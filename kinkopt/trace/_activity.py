@@ -53,26 +53,27 @@ def _active_in(run: Interpreter, eqn: Any, active: list[bool]) -> list[bool]:
   if name == "scan":
     consts, carried = _jax.scan_lengths(eqn)
     ends = consts, consts + carried
-    carry = active[ends[0] : ends[1]]
-    while True:
-      results = active_results(run, p["jaxpr"], [*active[: ends[0]], *carry, *active[ends[1] :]])
-      grown = [a or b for a, b in zip(carry, results)]
-      if grown == carry:
-        return [*carry, *results[carried:]]
-      carry = grown
+    parts = active[: ends[0]], active[ends[0] : ends[1]], active[ends[1] :]
+    return _settled(run, p["jaxpr"], *parts)
   if name == "while":
-    start = p["cond_nconsts"] + p["body_nconsts"]
-    body, carry = active[p["cond_nconsts"] : start], active[start:]
-    asked = active[: p["cond_nconsts"]]
-    while True:
-      results = active_results(run, p["body_jaxpr"], [*body, *carry])
-      grown = [a or b for a, b in zip(carry, results)]
-      if any(active_results(run, p["cond_jaxpr"], [*asked, *grown])):
-        grown = can_be
-      if grown == carry:
-        return carry
-      carry = grown
+    ends = p["cond_nconsts"], p["cond_nconsts"] + p["body_nconsts"]
+    carry = _settled(run, p["body_jaxpr"], active[ends[0] : ends[1]], active[ends[1] :], [])
+    # Lanes that part take whatever is carried along.
+    parts = any(active_results(run, p["cond_jaxpr"], [*active[: ends[0]], *carry]))
+    return can_be if parts else carry
   return can_be
+
+
+def _settled(
+  run: Interpreter, program: Any, before: list[bool], carry: list[bool], after: list[bool]
+) -> list[bool]:
+  """Says what of a loop's results is active, once another turn would change nothing."""
+  while True:
+    results = active_results(run, program, [*before, *carry, *after])
+    grown = [a or b for a, b in zip(carry, results)]
+    if grown == carry:
+      return [*carry, *results[len(carry) :]]
+    carry = grown
 
 
 def carried_activity(
@@ -83,14 +84,8 @@ def carried_activity(
   Returns:
     The carried values, and for each result of a turn whether it is active.
   """
-  flags = list(map(is_active, carry))
-  outside = list(map(is_active, constants)), list(map(is_active, rest))
-  while True:
-    results = active_results(run, program, [*outside[0], *flags, *outside[1]])
-    grown = [a or b for a, b in zip(flags, results)]
-    if grown == flags:
-      return activated(run, carry, flags), [*flags, *results[len(flags) :]]
-    flags = grown
+  active = _settled(run, program, *(list(map(is_active, x)) for x in (constants, carry, rest)))
+  return activated(run, carry, active[: len(carry)]), active
 
 
 def activated(run: Interpreter, values: Sequence[Any], active: Sequence[bool]) -> list[Any]:
